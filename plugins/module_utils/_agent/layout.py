@@ -79,7 +79,9 @@ def read_release(folder: Path) -> Release:
             adopted=bool(data.get("adopted", False)),
         )
     except FileNotFoundError:
-        raise WMAgentError(f"{folder} is not a release: it has no {RELEASE_FILE}; remove it or stage its image again") from None
+        raise WMAgentError(
+            f"{folder} is not a release: it has no {RELEASE_FILE}; remove it or stage its image again"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise WMAgentError(f"{file} cannot be read ({error}); stage this release again") from None
 
@@ -158,9 +160,13 @@ class AgentLayout:
             raise WMAgentError(f"{link} {what}; adopt the agent (playbooks/upgrade.yml does) or put the link back")
         target = Path(os.path.realpath(link))
         if not target.is_dir():
-            raise WMAgentError(f"{link} points to {target}, which does not exist; point it to a folder under {self.releases}")
+            raise WMAgentError(
+                f"{link} points to {target}, which does not exist; point it to a folder under {self.releases}"
+            )
         if target.parent != Path(os.path.realpath(self.releases)):
-            raise WMAgentError(f"{link} points to {target}, which is not under {self.releases}; point it to a release there")
+            raise WMAgentError(
+                f"{link} points to {target}, which is not under {self.releases}; point it to a release there"
+            )
         return read_release(target)
 
     def all_releases(self) -> list[Release]:
