@@ -1,0 +1,167 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stop, switch the link, start: the one thing that changes which release an agent runs.
+
+Every step is journaled before it begins, so that a run that was cut off anywhere is finished by the next one. The
+records in the databases are read once all components are down and again before any is started: they must not differ.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import (
+    Journal,
+    read_journal,
+    write_journal,
+)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout, Release
+from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+
+class Records(Protocol):
+    """The agent's MariaDB or Oracle and its CouchDB, seen only for whether anything in them changed."""
+
+    def read(self) -> dict[str, Any]:
+        """Evidence of every table and database as they are now. Raises WMAgentError where one can't be read."""
+
+    def changes(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+        """One line for each table or database that changed; empty where none did."""
+
+
+class Prepared(Protocol):
+    """An interpreter of the new release that has imported everything and waits."""
+
+    def go(self) -> list[dict[str, Any]]:
+        """Start the components; one dict each with component, pid, seconds, ok, error."""
+
+    def abandon(self) -> None:
+        """End the waiting interpreter."""
+
+
+@dataclass(frozen=True)
+class Effects:
+    """What a switch does to the world; replaced by fakes in tests of the order of steps."""
+
+    prepare: Callable[[Release], Prepared]
+    stop: Callable[[Sequence[Release]], list[dict[str, Any]]]
+    link: Callable[[str], None]
+    records: Records
+    clock: Callable[[], float] = time.monotonic
+
+
+@dataclass
+class SwitchResult:
+    """What happened.
+
+    downtime: seconds from the first stop signal to the last component up; None where nothing was stopped
+    phases:   seconds of each step
+    """
+
+    changed: bool
+    origin: str
+    target: str
+    downtime: float | None = None
+    phases: dict[str, float] = field(default_factory=dict)
+    stopped: list[dict[str, Any]] = field(default_factory=list)
+    started: list[dict[str, Any]] = field(default_factory=list)
+    record_changes: list[str] = field(default_factory=list)
+    records_compared: int = 0
+    resumed_at: str = ""
+
+    @property
+    def failed_components(self) -> list[dict[str, Any]]:
+        """Components that did not come up."""
+        return [entry for entry in self.started if not entry.get("ok", False)]
+
+
+def needs_switch(layout: AgentLayout, target: Release) -> bool:
+    """The one predicate for ``changed``, in check mode and for real: another release is current, or one is half done."""
+    journal = read_journal(layout)
+    if journal is not None and not (journal.target == target.name and journal.step == "started"):
+        return True
+    return layout.current_release().name != target.name
+
+
+def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: Effects) -> SwitchResult:
+    """Make ``target`` the current release. The caller holds ``journal.exclusive``.
+
+    Raises WMAgentError before anything was stopped where the target's interpreter can't be made ready or the records
+    can't be read; after that, the journal stays and the same call finishes the work.
+    """
+    current = layout.current_release()
+    journal = read_journal(layout)
+    if not needs_switch(layout, target):
+        return SwitchResult(changed=False, origin=journal.origin if journal else current.name, target=target.name)
+    resumed = journal if journal is not None and journal.target == target.name else None
+    origin = (journal.origin if resumed and journal else current.name) or current.name
+    result = SwitchResult(changed=True, origin=origin, target=target.name, resumed_at=resumed.step if resumed else "")
+    watch = _Watch(effects.clock, result.phases)
+
+    prepared = effects.prepare(target)
+    watch.lap("warm")
+    try:
+        effects.records.read()  # fails here, with everything still up, rather than later
+        watch.lap("first_read")
+        entry = Journal(rollout=rollout, origin=origin, target=target.name, step="stopping")
+        if resumed is None or resumed.step == "stopping":
+            write_journal(layout, entry)
+        first_stop = effects.clock()
+        result.stopped = effects.stop([current, target])
+        watch.lap("stop")
+        before = _records_before(effects, resumed, result)
+        entry = entry.at("stopped", before=before)
+        write_journal(layout, entry)
+        effects.link(target.name)
+        entry = entry.at("linked")
+        write_journal(layout, entry)
+        watch.lap("link")
+        after = effects.records.read()
+        result.record_changes = effects.records.changes(before, after)
+        result.records_compared = len(after)
+        watch.lap("records")
+    except BaseException:
+        prepared.abandon()
+        raise
+    if result.record_changes:
+        prepared.abandon()
+        return result
+    result.started = prepared.go()
+    watch.lap("start")
+    result.downtime = round(effects.clock() - first_stop, 3)
+    write_journal(layout, entry.at("started", details={"downtime": result.downtime, "phases": result.phases}))
+    return result
+
+
+def _records_before(effects: Effects, resumed: Journal | None, result: SwitchResult) -> dict[str, Any]:
+    """The reading to compare with: the interrupted run's own, unless something of the agent ran since."""
+    if resumed and resumed.step in ("stopped", "linked") and resumed.before is not None and not result.stopped:
+        return resumed.before
+    return effects.records.read()
+
+
+class _Watch:
+    """Seconds between steps."""
+
+    def __init__(self, clock: Callable[[], float], phases: dict[str, float]) -> None:
+        self._clock = clock
+        self._phases = phases
+        self._last = clock()
+
+    def lap(self, phase: str) -> None:
+        now = self._clock()
+        self._phases[phase] = round(now - self._last, 3)
+        self._last = now
+
+
+def find_release(layout: AgentLayout, name: str) -> Release:
+    """An installed release by folder name, image name or digest. Raises WMAgentError where none or several fit."""
+    releases = layout.all_releases()
+    fitting = [r for r in releases if name in (r.name, r.digest)] or [r for r in releases if r.image == name]
+    if len(fitting) == 1:
+        return fitting[0]
+    have = ", ".join(r.name for r in releases) or "none"
+    what = "no release" if not fitting else "several releases"
+    raise WMAgentError(f"{what} {name} on this agent (there: {have}); name one of them, or stage the image first")
