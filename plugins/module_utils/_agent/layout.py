@@ -145,9 +145,11 @@ class AgentLayout:
         """Half-done things: bundles on their way, releases being installed."""
         return self.deploy / "incoming"
 
-    def is_managed(self) -> bool:
-        """True once the agent was adopted or deployed by this collection."""
-        return self.deploy.is_dir()
+    def is_adopted(self) -> bool:
+        """True once the agent was adopted or deployed by this collection: ``current`` leads below ``releases/``."""
+        return self.current.is_symlink() and Path(os.path.realpath(self.current)).parent == Path(
+            os.path.realpath(self.releases)
+        )
 
     def current_release(self) -> Release:
         """The release that ``current`` points to.
