@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The controller's memory of a rollout under way, so that the same command after an interruption is the same rollout."""
+"""The controller's memory of a rollout under way: the same command after an interruption is the same rollout."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def process_start(pid: int) -> str:
     return text.rpartition(")")[2].split()[19]
 
 
-def open_rollout(folder: Path, fleet: str, subject: str, label: str, pid: int, wanted: str = "") -> tuple[Rollout, bool]:
+def open_rollout(
+    folder: Path, fleet: str, subject: str, label: str, pid: int, wanted: str = ""
+) -> tuple[Rollout, bool]:
     """Open a rollout, or take up the one that was interrupted. Returns it and whether it was taken up.
 
     fleet:  identity of the inventory; two inventories never share a rollout
@@ -63,7 +65,9 @@ def open_rollout(folder: Path, fleet: str, subject: str, label: str, pid: int, w
     with _guarded(folder):
         found = _read(file)
         if found and found.pid != pid and found.pid_start and process_start(found.pid) == found.pid_start:
-            raise WMAgentError(f"rollout {found.id} is being run by process {found.pid} on this controller; wait for it to end")
+            raise WMAgentError(
+                f"rollout {found.id} is being run by process {found.pid} on this controller; wait for it to end"
+            )
         name = wanted or (found.id if found else f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{label}")
         rollout = Rollout(name, owner_name(), subject, pid, process_start(pid))
         temporary = file.with_suffix(".new")
@@ -103,7 +107,9 @@ def _guarded(folder: Path) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder / "guard", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise WMAgentError(f"{folder} cannot be written ({error.strerror}); set wmagent_state_dir to a folder that can") from None
+        raise WMAgentError(
+            f"{folder} cannot be written ({error.strerror}); set wmagent_state_dir to a folder that can"
+        ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield

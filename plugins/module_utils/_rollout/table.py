@@ -17,7 +17,9 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> lis
         cells = [_lines(row.get(column)) for column in columns]
         for index in range(max(len(cell) for cell in cells)):
             body.append([cell[index] if index < len(cell) else "" for cell in cells])
-    widths = [max(len(column), *(len(line[i]) for line in body)) if body else len(column) for i, column in enumerate(columns)]
+    widths = [
+        max(len(column), *(len(line[i]) for line in body)) if body else len(column) for i, column in enumerate(columns)
+    ]
     header = "  ".join(column.ljust(width) for column, width in zip(columns, widths, strict=True)).rstrip()
     rule = "  ".join("-" * width for width in widths)
     return [header, rule, *("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in body)]
