@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PLAY := $(BIN)/ansible-playbook
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
+export WMAGENT_CACHE_DIR ?= $(CURDIR)/.cache/images
+REPOSITORY := $(CURDIR)/build/images
+OLD_IMAGE := 2.4.5.8-p1
+NEW_IMAGE := 2.4.5.9-p1
+PYTEST := $(BIN)/pytest
+
+.PHONY: help setup demo demo-down images test unit lint bench docs lock build clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: ## apt packages and .venv, where missing
+	@tools/setup
+
+images: setup ## the images of the demo, into build/images
+	@tests/support/build_images $(OLD_IMAGE) $(NEW_IMAGE)
+
+demo: images ## three agents deployed by hand, rolled to a new release
+	@$(PLAY) playbooks/lab.yml -e wmagent_lab_image=$(OLD_IMAGE)
+	@$(PLAY) playbooks/upgrade.yml -e wmagent_image=$(NEW_IMAGE)
+
+demo-down: setup ## end the demo's processes and remove its folder
+	@$(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent
+
+test: lint ## lint and all tests
+	@tests/support/build_images --for-tests
+	@$(PYTEST) tests
+
+unit: setup ## tests that need no image and no lab
+	@$(PYTEST) tests/unit
+
+lint: setup ## ansible-lint, ruff, mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy -p ansible_collections.dmwm.wmagent.plugins
+	@$(BIN)/ansible-lint --offline -q
+
+bench: setup ## measure; ONLY=<word> runs some
+	@tests/support/build_images --for-tests
+	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
+
+docs: setup ## check the documentation of every module and role
+	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck . 
+
+lock: setup ## make requirements/*.txt again
+	@for set in dev tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
+	    -p 3.11 requirements/$$set.in -o requirements/$$set.txt; done
+
+build: setup ## the collection's tarball, into build/
+	@$(BIN)/ansible-galaxy collection build --force --output-path build .
+
+clean: demo-down ## remove everything that was made
+	@rm -rf build .cache .venv
