@@ -52,9 +52,9 @@ bench: setup ## measure; ONLY=<word> runs some
 docs: setup ## check the documentation of every module and role
 	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck . 
 
-lock: setup ## make requirements/*.txt again
-	@for set in dev tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
-	    -p 3.11 requirements/$$set.in -o requirements/$$set.txt; done
+lock: setup ## lock requirements/dev.in and the tools again
+	@for set in requirements/dev roles/image/files/tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
+	    -p 3.11 $$set.in -o $$set.txt; done
 
 build: setup ## the collection's tarball, into build/
 	@$(BIN)/ansible-galaxy collection build --force --output-path build .

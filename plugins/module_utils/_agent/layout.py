@@ -88,9 +88,14 @@ def read_release(folder: Path) -> Release:
 
 @dataclass(frozen=True)
 class AgentLayout:
-    """Paths of one agent; ``root`` is ``wmagent_root``."""
+    """Paths of one agent.
+
+    root:         ``wmagent_root``
+    by_hand_work: the work area of an agent that was not adopted yet
+    """
 
     root: Path
+    by_hand_work: Path | None = None
 
     @property
     def releases(self) -> Path:
@@ -113,7 +118,7 @@ class AgentLayout:
 
         WMBS rows hold absolute paths below it (cache_dir, spec), so it never moves for the life of an agent.
         """
-        return self.shared / "install"
+        return self.by_hand_work or self.shared / "install"
 
     @property
     def deploy(self) -> Path:

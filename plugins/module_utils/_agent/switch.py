@@ -30,6 +30,9 @@ class Records(Protocol):
     def changes(self, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         """One line for each table or database that changed; empty where none did."""
 
+    def summary(self, reading: Mapping[str, Any]) -> str:
+        """How much was compared, in words."""
+
 
 class Prepared(Protocol):
     """An interpreter of the new release that has imported everything and waits."""
@@ -49,6 +52,7 @@ class Effects:
     stop: Callable[[Sequence[Release]], list[dict[str, Any]]]
     link: Callable[[str], None]
     records: Records
+    require_records: bool = True
     clock: Callable[[], float] = time.monotonic
 
 
@@ -68,13 +72,38 @@ class SwitchResult:
     stopped: list[dict[str, Any]] = field(default_factory=list)
     started: list[dict[str, Any]] = field(default_factory=list)
     record_changes: list[str] = field(default_factory=list)
-    records_compared: int = 0
+    records_summary: str = ""
+    records_unread: str = ""
     resumed_at: str = ""
 
     @property
-    def failed_components(self) -> list[dict[str, Any]]:
-        """Components that did not come up."""
-        return [entry for entry in self.started if not entry.get("ok", False)]
+    def problem(self) -> str:
+        """What went wrong after the stop, in one line; '' where nothing did."""
+        if self.record_changes:
+            return f"records changed while the agent was stopped: {'; '.join(self.record_changes)}"
+        failed = [
+            f"{entry['component']} ({entry.get('error') or 'no reason'})" for entry in self.started if not entry["ok"]
+        ]
+        return f"components that did not come up: {', '.join(failed)}" if failed else ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for a module's result."""
+        return {
+            "changed": self.changed,
+            "origin": self.origin,
+            "target": self.target,
+            "problem": self.problem,
+            "downtime": self.downtime,
+            "phases": self.phases,
+            "stopped": self.stopped,
+            "started": self.started,
+            "records": {
+                "summary": self.records_summary,
+                "changes": self.record_changes,
+                "unread": self.records_unread,
+            },
+            "resumed_at": self.resumed_at,
+        }
 
 
 def needs_switch(layout: AgentLayout, target: Release) -> bool:
@@ -103,7 +132,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     prepared = effects.prepare(target)
     watch.lap("warm")
     try:
-        effects.records.read()  # fails here, with everything still up, rather than later
+        _read(effects, result)  # fails here, with everything still up, rather than later
         watch.lap("first_read")
         entry = Journal(rollout=rollout, origin=origin, target=target.name, step="stopping")
         if resumed is None or resumed.step == "stopping":
@@ -118,9 +147,10 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
         entry = entry.at("linked")
         write_journal(layout, entry)
         watch.lap("link")
-        after = effects.records.read()
-        result.record_changes = effects.records.changes(before, after)
-        result.records_compared = len(after)
+        after = _read(effects, result)
+        if before is not None and after is not None:
+            result.record_changes = effects.records.changes(before, after)
+            result.records_summary = effects.records.summary(after)
         watch.lap("records")
     except BaseException:
         prepared.abandon()
@@ -135,11 +165,22 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     return result
 
 
-def _records_before(effects: Effects, resumed: Journal | None, result: SwitchResult) -> dict[str, Any]:
+def _records_before(effects: Effects, resumed: Journal | None, result: SwitchResult) -> dict[str, Any] | None:
     """The reading to compare with: the interrupted run's own, unless something of the agent ran since."""
     if resumed and resumed.step in ("stopped", "linked") and resumed.before is not None and not result.stopped:
         return resumed.before
-    return effects.records.read()
+    return _read(effects, result)
+
+
+def _read(effects: Effects, result: SwitchResult) -> dict[str, Any] | None:
+    """The records as they are now; None, with the reason kept, where they need not be readable."""
+    try:
+        return effects.records.read()
+    except WMAgentError as error:
+        if effects.require_records:
+            raise
+        result.records_unread = str(error)
+        return None
 
 
 class _Watch:

@@ -85,6 +85,9 @@ class World:
         self.step("read")
         return {"table": self.records}
 
+    def summary(self, reading):
+        return f"{len(reading)} tables"
+
     def changes(self, before, after):
         return ["table: written"] if before != after else []
 
@@ -171,6 +174,30 @@ def test_cut_off_anywhere_the_way_back_works_too(tmp_path, cut):
     world.run("old")
     assert world.running == "old"
     assert world.layout.current_release().name == "old"
+
+
+def test_on_the_way_back_an_agent_that_runs_counts_for_more_than_the_evidence(tmp_path):
+    world = World(tmp_path)
+    world.run()
+
+    def refuse():
+        raise WMAgentError("database down")
+
+    world.read = refuse
+    with pytest.raises(WMAgentError, match="down"):
+        world.run("old")
+    assert world.running == "new"
+    effects = Effects(world.prepare, world.stop, world.link, records=world, require_records=False)
+    result = switch_release(world.layout, find_release(world.layout, "old"), "r1", effects)
+    assert (world.running, result.records_unread, result.record_changes) == ("old", "database down", [])
+
+
+def test_components_that_did_not_come_up_are_named(tmp_path):
+    world = World(tmp_path)
+    result = world.run()
+    assert result.problem == ""
+    result.started = [{"component": "X", "ok": True}, {"component": "Y", "ok": False, "error": "died"}]
+    assert result.problem == "components that did not come up: Y (died)"
 
 
 def test_needs_switch_is_what_changed_will_be(tmp_path):
