@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Iterator
@@ -10,12 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import RELEASE_FILE, Release
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
-from ansible_collections.dmwm.wmagent.plugins.module_utils._release.files import FILES_FILE, FileList, InstalledFile
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.config_file import (
+    CONFIG_FILE,
+    DIGEST_FILE,
+    is_as_written,
+)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.files import (
+    FILES_FILE,
+    FileList,
+    InstalledFile,
+    read_file_list,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.materialize import digest_of_handle
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.parallel import run_parallel, spread, worker_count
 
-OWN_FILES = frozenset({FILES_FILE, "image.json", "release.json", "config.py"})
+OWN_FILES = frozenset({FILES_FILE, "image.json", RELEASE_FILE, CONFIG_FILE, DIGEST_FILE})
 """What a release holds besides its image."""
 
 
@@ -37,13 +49,31 @@ class Difference:
         return {"path": self.path, "kind": self.kind, "detail": self.detail}
 
 
+def release_drift(release: Release) -> list[Difference]:
+    """Every file of an installed release that is not as its image says, its config included; sorted by path.
+
+    Where the release's own list was changed, that is the one difference that can be told.
+    """
+    try:
+        expected = json.loads((release.path / RELEASE_FILE).read_bytes())["files"]
+        listed = read_file_list(release.path, expected)
+    except (OSError, ValueError, KeyError, TypeError, WMAgentError) as error:
+        return [Difference(FILES_FILE, "modified", str(error))]
+    found = tree_drift(release.path, listed)
+    if is_as_written(release.path) is not True:
+        found.append(Difference(CONFIG_FILE, "modified" if release.config.exists() else "missing"))
+    elif (mode := stat.S_IMODE(release.config.stat().st_mode)) != 0o600:
+        found.append(Difference(CONFIG_FILE, "mode", f"0600 expected, {mode:04o} there"))
+    return sorted(found)
+
+
 def tree_drift(prefix: Path, expected: FileList) -> list[Difference]:
     """Compare all that is under ``prefix`` with ``expected``; sorted by path.
 
     Byte code next to its source is left out: Python makes it anew. Without a source it is what runs, so it counts.
     Raises WMAgentError where the folder cannot be read.
     """
-    there = {path: status for path, status in _walk(prefix)}
+    there = {path: status for path, status in walk(prefix)}
     found = [Difference(path, "missing") for path in (expected.files.keys() | expected.links.keys()) - there.keys()]
     to_read: list[tuple[str, InstalledFile]] = []
     for path, status in there.items():
@@ -78,7 +108,7 @@ def is_byte_code_of_a_source(path: str, there: Any) -> bool:
     return (f"{package}/{source}" if package else source) in there
 
 
-def _walk(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
+def walk(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
     """Every file and link under ``prefix``, folders that are links not entered."""
     root = os.fspath(prefix)
     waiting = [root]

@@ -23,6 +23,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.blobs import BlobStore
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.byte_code import compile_files
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.config_file import CONFIG_FILE, write_config
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description import (
     RELEASE_PART,
     Image,
@@ -61,8 +62,6 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.releases imp
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.wheel_plan import PlannedFile, plan_wheels
 
-CONFIG_FILE = "config.py"
-
 
 @dataclass(frozen=True)
 class Installed:
@@ -80,10 +79,13 @@ def install_release(
     image: Image,
     python: Interpreter,
     render: Callable[[Path, Path, Path], str],
+    *,
+    replace: bool = False,
 ) -> Installed:
     """Install ``image``, whose wheels are all staged, as ``releases/<image>-<digest12>``. Call it under ``staging``.
 
-    render: folder where the release stands now, folder where it will stand, its interpreter → text of config.py.
+    render:  folder where the release stands now, folder where it will stand, its interpreter → text of config.py
+    replace: put it in the place of one that stands there already
 
     Files that an installed release has already are shared by hard links, once their content was found right. A
     release that a killed installation left complete but for its config is taken up again. Raises WMAgentError; the
@@ -101,7 +103,11 @@ def install_release(
         if not _is_complete(incoming):
             linked, written = _fill(layout, description, python, incoming, final)
         _finish(image, render, incoming, final)
-        os.rename(incoming, final)  # noqa: PTH104 - replaces nothing: final does not exist
+        if replace and final.exists():
+            trash = layout.incoming / f"{TRASH_PREFIX}{final.name}"
+            shutil.rmtree(trash, ignore_errors=True)
+            final.rename(trash)
+        incoming.rename(final)
         sync_folder(layout.releases)
         return Installed(
             read_release(final), linked, written, disk_usage(final, only_unshared=True), time.monotonic() - started
@@ -178,7 +184,7 @@ def _compile(
 
 def _finish(image: Image, render: Callable[[Path, Path, Path], str], incoming: Path, final: Path) -> None:
     config = render(incoming, final, incoming / "bin" / "python")
-    write_file(incoming / CONFIG_FILE, config.encode(), mode=0o600)
+    write_config(incoming, config)
     body = {
         "image": image.name,
         "digest": image.digest,
