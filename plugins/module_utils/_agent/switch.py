@@ -37,6 +37,10 @@ class Records(Protocol):
 class Prepared(Protocol):
     """An interpreter of the new release that has imported everything and waits."""
 
+    @property
+    def up_at(self) -> float | None:
+        """Reading of the clock when the last component was up with live workers; None before ``go``."""
+
     def go(self) -> list[dict[str, Any]]:
         """Start the components; one dict each with component, pid, seconds, ok, error."""
 
@@ -160,7 +164,8 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
         return result
     result.started = prepared.go()
     watch.lap("start")
-    result.downtime = round(effects.clock() - first_stop, 3)
+    up_at = prepared.up_at  # without the time in which it is watched whether they stay up
+    result.downtime = round((effects.clock() if up_at is None else up_at) - first_stop, 3)
     write_journal(layout, entry.at("started", details={"downtime": result.downtime, "phases": result.phases}))
     return result
 

@@ -58,6 +58,8 @@ class World:
         world = self
 
         class Ready:
+            up_at = None
+
             def go(self):
                 world.step("go")
                 world.running = release.name
