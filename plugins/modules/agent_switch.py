@@ -100,6 +100,10 @@ downtime:
   description: Seconds from the first stop signal until the last component was up with live workers.
   returned: when components were stopped and started
   type: float
+started_at:
+  description: UNIX time at which the components were told to start, in seconds.
+  returned: when they were
+  type: float
 phases:
   description: Seconds of each step.
   returned: success

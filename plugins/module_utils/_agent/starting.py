@@ -69,17 +69,18 @@ def failures(started: Iterable[Started]) -> str:
 def component_environment(release: Release, environment: Mapping[str, str]) -> dict[str, str]:
     """The environment components get: the given one over a small, clean base.
 
-    WMAGENT_CONFIG, WMCORE_ROOT and PATH are the release's; no PYTHON* variable of the session gets through.
+    WMAGENT_CONFIG, WMCORE_ROOT and PATH are the release's; nothing else of the session gets through.
     """
     user = pwd.getpwuid(os.geteuid())
     base = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     base |= {"HOME": user.pw_dir, "USER": user.pw_name, "LOGNAME": user.pw_name, "SHELL": user.pw_shell or "/bin/sh"}
-    base |= {name: value for name, value in environment.items() if not name.startswith("PYTHON")}
+    base |= environment
     path = environment.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
     base |= {
         "PATH": f"{release.prefix}/bin:{path}",
         "VIRTUAL_ENV": str(release.prefix),
         "WMCORE_ROOT": str(release.prefix),
+        "WMA_DEPLOY_DIR": str(release.prefix),  # AgentStatusWatcher reads etc/replication_selector.json below it
         "WMAGENT_CONFIG": str(release.config),
     }
     return base
@@ -98,6 +99,8 @@ class PreparedStart:
         self.folders: dict[str, Path] = {}
         self.logs: dict[str, Path] = {}
         self.cpu_seconds = 0.0
+        self.up_at: float | None = None
+        """``time.monotonic()`` when the last component was up with its worker threads; None before ``go``."""
 
     def wait_ready(self) -> None:
         """Wait until everything is imported. Raises WMAgentError."""
@@ -144,6 +147,7 @@ class PreparedStart:
         self._send({"timeout": self._timeout, "first": first, "last": [one for one in wanted if one == WATCHDOG]})
         results = {name: Started(name, RUNNING, pid) for name, pid in running.items() if name in self.components}
         self._collect(results, set(wanted))
+        self.up_at = time.monotonic()
         _settle(results, self.logs, settle_seconds)
         return [results[name] for name in self.components]
 

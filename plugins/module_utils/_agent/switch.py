@@ -66,12 +66,14 @@ class SwitchResult:
 
     downtime: seconds from the first stop signal to the last component up; None where nothing was stopped
     phases:   seconds of each step
+    started_at: UNIX time at which the components were told to start; None where that is not known
     """
 
     changed: bool
     origin: str
     target: str
     downtime: float | None = None
+    started_at: float | None = None
     phases: dict[str, float] = field(default_factory=dict)
     stopped: list[dict[str, Any]] = field(default_factory=list)
     started: list[dict[str, Any]] = field(default_factory=list)
@@ -98,6 +100,7 @@ class SwitchResult:
             "target": self.target,
             "problem": self.problem,
             "downtime": self.downtime,
+            "started_at": self.started_at,
             "phases": self.phases,
             "stopped": self.stopped,
             "started": self.started,
@@ -127,7 +130,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     current = layout.current_release()
     journal = read_journal(layout)
     if not needs_switch(layout, target):
-        return SwitchResult(changed=False, origin=journal.origin if journal else current.name, target=target.name)
+        return _already_there(journal, current, target)
     resumed = journal if journal is not None and journal.target == target.name else None
     origin = (journal.origin if resumed and journal else current.name) or current.name
     result = SwitchResult(changed=True, origin=origin, target=target.name, resumed_at=resumed.step if resumed else "")
@@ -162,12 +165,31 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     if result.record_changes:
         prepared.abandon()
         return result
+    result.started_at = time.time()
     result.started = prepared.go()
     watch.lap("start")
     up_at = prepared.up_at  # without the time in which it is watched whether they stay up
     result.downtime = round((effects.clock() if up_at is None else up_at) - first_stop, 3)
-    write_journal(layout, entry.at("started", details={"downtime": result.downtime, "phases": result.phases}))
+    details = {name: result.as_dict()[name] for name in ("downtime", "started_at", "phases", "records")}
+    write_journal(layout, entry.at("started", details=details))
     return result
+
+
+def _already_there(journal: Journal | None, current: Release, target: Release) -> SwitchResult:
+    """Nothing to do; where the verdict over an earlier switch is still due, its figures."""
+    if journal is None:
+        return SwitchResult(changed=False, origin=current.name, target=target.name)
+    details = journal.details
+    return SwitchResult(
+        changed=False,
+        origin=journal.origin,
+        target=target.name,
+        downtime=details.get("downtime"),
+        started_at=details.get("started_at"),
+        phases=details.get("phases", {}),
+        records_summary=details.get("records", {}).get("summary", ""),
+        resumed_at=journal.step,
+    )
 
 
 def _records_before(effects: Effects, resumed: Journal | None, result: SwitchResult) -> dict[str, Any] | None:
