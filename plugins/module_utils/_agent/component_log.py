@@ -23,6 +23,7 @@ _TOOK = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}):\d+:INFO:\w+:(\w+
 _FATAL = re.compile(r"Error in event loop \(2\)|Error in worker algorithm \(1\)|PostMortem: choked")
 _FRAME = re.compile(r'^\s*File "(?:[^"]*/)?([^"/]+)", line \d+, in (\S+)')
 _KIND = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)")
+_REASON = re.compile(r"PostMortem: choked when initializing with error: (.+)")
 _TRACE = "Traceback (most recent call last):"
 
 
@@ -153,6 +154,17 @@ def last_cycles(text: str) -> dict[str, float]:
     for date, millis, worker, _ in _TOOK.findall(text):
         found[worker] = time.mktime(time.strptime(date, "%Y-%m-%d %H:%M:%S")) + int(millis) / 1000
     return found
+
+
+def telling_line(text: str) -> str:
+    """The one line of a dying component's last words that says why; empty for an empty text."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    reasons = [match[1] for line in lines if (match := _REASON.search(line))]
+    if reasons:
+        return reasons[-1]
+    found = traces(text)
+    lines = [line.strip() for line in found[-1].excerpt.splitlines()] if found else lines
+    return lines[-1][-500:] if lines else ""
 
 
 def last_lines(path: Path, begin: int, count: int = 15) -> str:

@@ -89,7 +89,8 @@ def wait_for_verdict(
 ) -> Waited:
     """Look again and again until the verdict is decided.
 
-    healthy_for:    seconds the agent must be healthy without interruption; 0 takes one look
+    healthy_for:    seconds the agent must be healthy without interruption; 0 takes one look, at an agent that runs for
+                    long: tracebacks are noted only then
     healthy_within: seconds from now within which that must be the case
     since:          see :func:`judge`
     every:          seconds between two looks
@@ -105,7 +106,7 @@ def wait_for_verdict(
     looks = 0
     while True:
         moment = clock()
-        verdict = judge(look(), since)
+        verdict = judge(look(), since, new_tracebacks=since is not None or healthy_for > 0)
         looks += 1
         if verdict.state != HEALTHY:
             healthy_since = None

@@ -121,18 +121,22 @@ class Verdict:
         }
 
 
-def judge(evidence: Sequence[ComponentEvidence], since: float | None = None) -> Verdict:
+def judge(
+    evidence: Sequence[ComponentEvidence], since: float | None = None, *, new_tracebacks: bool | None = None
+) -> Verdict:
     """The verdict that this evidence allows.
 
-    since: the start that is being judged, seconds since the epoch. A component that runs for longer is unhealthy then,
-           and a traceback that is new since the start counts. None judges a running agent: such tracebacks, which any
-           agent collects over weeks, are noted only; those that ended a worker count all the same.
+    since:          seconds since the epoch; a component that was started before is unhealthy
+    new_tracebacks: whether a traceback that is new since a component's start makes it unhealthy: right for an agent just
+                    started (and so the default where ``since`` is given); one that runs for weeks has collected some,
+                    and they are noted only. Those that ended a worker count always.
 
     No evidence at all is inconclusive.
     """
     if not evidence:
         return Verdict(INCONCLUSIVE, (), "no component is known, so there is nothing to judge")
-    verdicts = tuple(_judge_one(one, since) for one in evidence)
+    strict = since is not None if new_tracebacks is None else new_tracebacks
+    verdicts = tuple(_judge_one(one, since, strict) for one in evidence)
     state = _worst(one.state for one in verdicts)
     parts = [
         f"{one.component}: {next(finding.text for finding in one.findings if finding.state == state)}"
@@ -148,10 +152,10 @@ def _worst(states: Iterable[str]) -> str:
     return order[max((order.index(state) for state in states), default=0)]
 
 
-def _judge_one(one: ComponentEvidence, since: float | None) -> ComponentVerdict:
+def _judge_one(one: ComponentEvidence, since: float | None, strict: bool) -> ComponentVerdict:
     findings = _process_findings(one, since)
     if not one.absent:
-        findings += _thread_findings(one) + _worker_findings(one) + _log_findings(one, since)
+        findings += _thread_findings(one) + _worker_findings(one) + _log_findings(one, strict)
     return ComponentVerdict(one.component, _worst(finding.state for finding in findings), tuple(findings), one)
 
 
@@ -228,7 +232,7 @@ def allowed_silence(worker: Worker) -> float:
     return asleep + SLACK + 2 * worker.cycle_time
 
 
-def _log_findings(one: ComponentEvidence, since: float | None) -> list[Finding]:
+def _log_findings(one: ComponentEvidence, strict: bool) -> list[Finding]:
     if one.log.error:
         return [Finding(INCONCLUSIVE, one.log.error)]
     found = []
@@ -237,7 +241,7 @@ def _log_findings(one: ComponentEvidence, since: float | None) -> list[Finding]:
         text = lines[-1] if lines else trace.signature
         if trace.fatal:
             found.append(Finding(UNHEALTHY, f"a worker or the component has ended by an exception: {text}", final=True))
-        elif since is not None:
+        elif strict:
             found.append(Finding(UNHEALTHY, f"new traceback in ComponentLog: {text}", final=True))
         else:
             found.append(Finding(HEALTHY, f"traceback since its start: {text}"))

@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,7 +40,8 @@ class Started:
     seconds:    from the fork to all its worker threads being there
     log_offset: size of its ComponentLog before the start, bytes
     tries:      starts repeated because the database chose it as a deadlock's victim
-    error:      for ``failed``: the last lines it left
+    error:      for ``failed``: why, in one line
+    last_lines: for ``failed``: the end of what it left in its ComponentLog, or of its traceback
     """
 
     component: str
@@ -50,6 +51,7 @@ class Started:
     log_offset: int = 0
     tries: int = 0
     error: str = ""
+    last_lines: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for module results."""
@@ -58,11 +60,7 @@ class Started:
 
 def failures(started: Iterable[Started]) -> str:
     """One line that names the components that failed and why; empty where none did."""
-    parts = []
-    for one in started:
-        if one.how == FAILED:
-            lines = [line.strip() for line in one.error.splitlines() if line.strip()]
-            parts.append(f"{one.component} ({lines[-1] if lines else 'it left no word'})")
+    parts = [f"{one.component} ({one.error})" for one in started if one.how == FAILED]
     return f"these components did not stay up: {', '.join(parts)}" if parts else ""
 
 
@@ -87,7 +85,11 @@ def component_environment(release: Release, environment: Mapping[str, str]) -> d
 
 
 class PreparedStart:
-    """A release's interpreter that has imported everything and waits for the word. Use ``go`` or ``abandon``."""
+    """A release's interpreter that has imported everything and waits for the word. Use ``go`` or ``abandon``.
+
+    components:  those it will start
+    cpu_seconds: what the imports took
+    """
 
     def __init__(self, process: subprocess.Popen[bytes], errors: IO[bytes], owner: Owner, timeout: float) -> None:
         self._process = process
@@ -155,15 +157,16 @@ class PreparedStart:
         deadline = time.monotonic() + self._timeout + 5
         while (answer := self._answer(deadline)) and answer["event"] != "done":
             name = answer["component"]
-            failed = answer["event"] != "up"
+            left = answer.get("error", "")
             results[name] = Started(
                 component=name,
-                how=FAILED if failed else UP,
+                how=UP if answer["event"] == "up" else FAILED,
                 pid=answer["pid"],
                 seconds=answer.get("seconds", 0.0),
                 log_offset=answer["offset"],
                 tries=answer["tries"],
-                error=answer.get("error", ""),
+                error=component_log.telling_line(left),
+                last_lines="\n".join(left.splitlines()[-15:]),
             )
         for name in wanted - set(results):
             # AgentWatchdog is held back on purpose after a failure; anything else was lost with the starter.
@@ -284,4 +287,4 @@ def _settle(results: dict[str, Started], logs: Mapping[str, Path], seconds: floa
 
 def _died(one: Started, log: Path) -> Started:
     last = component_log.last_lines(log, one.log_offset)
-    return Started(one.component, FAILED, one.pid, one.seconds, one.log_offset, one.tries, last or "it left no word")
+    return replace(one, how=FAILED, error=component_log.telling_line(last) or "it left no word", last_lines=last)
