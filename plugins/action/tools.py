@@ -25,9 +25,8 @@ class ActionModule(SendingAction):
         task_vars = {**task_vars, "ansible_python_interpreter": python}
         answer = self._module(args, task_vars)
         if answer.get("rc") == 127:
-            raise WMAgentError(
-                f"{python} does not exist on {self._task_host(task_vars)}; install it or set wmagent_python"
-            )
+            host = task_vars.get("inventory_hostname", "the agent")
+            raise WMAgentError(f"{python} does not exist on {host}; install it or set wmagent_python")
         wanted = set(answer.pop("missing", []))
         wheels = [wheel for wheel in tools if wheel.digest in wanted]
         size = bundle_size(wheels)
@@ -38,7 +37,3 @@ class ActionModule(SendingAction):
         if not answer.get("failed"):
             answer.update(blobs_sent=len(wheels), bytes_sent=size)
         return answer
-
-    @staticmethod
-    def _task_host(task_vars: dict[str, Any]) -> str:
-        return str(task_vars.get("inventory_hostname", "the agent"))

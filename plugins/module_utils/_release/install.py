@@ -228,8 +228,10 @@ def _check_reserved(planned: dict[str, PlannedFile], links: dict[str, str]) -> N
 
 
 @contextlib.contextmanager
-def staging(layout: AgentLayout) -> Iterator[None]:
+def staging(layout: AgentLayout, name: str = "") -> Iterator[None]:
     """Hold the agent's one place for installing and pruning, and clear what a killed run left there.
+
+    name: release that is to be installed; what there is of it already stays, to be taken up again
 
     Raises WMAgentError where another run holds it. The kernel lets go of it when its holder dies.
     """
@@ -244,16 +246,16 @@ def staging(layout: AgentLayout) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise WMAgentError(f"another run is staging on {layout.root}; wait for it and run again") from None
-        _clear(layout)
+        _clear(layout, name)
         yield
     finally:
         os.close(handle)
 
 
-def _clear(layout: AgentLayout) -> None:
+def _clear(layout: AgentLayout, name: str) -> None:
     BlobStore(layout.blobs).clean()
     for entry in layout.incoming.iterdir():
-        if entry.name.startswith(TRASH_PREFIX):
+        if entry.name != name:
             shutil.rmtree(entry, ignore_errors=True)
 
 

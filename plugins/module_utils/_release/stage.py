@@ -105,7 +105,7 @@ def stage(
     missing = store.missing(wheels)
     if check or (missing and fetch is None):
         return _result(changed=True, staged=False, name=final.name, missing=missing, drift=drift)
-    with staging(layout):
+    with staging(layout, final.name):
         if missing and fetch is not None:
             fetch(store, missing)
         done = install_release(layout, image, interpreter, render, replace=existing is not None)
