@@ -1,0 +1,220 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Evidence from MariaDB with an ordinary account's rights on its own database.
+
+InnoDB notes for each table when a transaction that changed it was last committed (UPDATE_TIME): also for rows that a
+foreign key cascade changed, not for a transaction rolled back. What it does not say is made up for:
+
+- It has a resolution of one second: the tables stay locked until that second is over.
+- A transaction still open would be committed later: the lock waits for it.
+- TRUNCATE leaves it alone: whether each table is empty is part of the reading.
+- It is lost when the server restarts: the exact start time is part of the reading.
+- It is lost when InnoDB drops a table from its dictionary cache. Tables with foreign keys always stay there; for the
+  others a checksum of the rows is part of the reading, or, where they are too large for that, the number of table
+  definitions that the server has opened.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
+from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+CHECKSUM_LIMIT = 16 * 1024 * 1024
+"""Bytes up to which a table outside all foreign keys is checksummed."""
+
+_SERVER = """
+    SELECT @@hostname, @@port, @@datadir, @@server_id, VERSION(),
+           CAST(UNIX_TIMESTAMP() - variable_value AS SIGNED), CAST(UNIX_TIMESTAMP() AS SIGNED)
+    FROM information_schema.global_status WHERE variable_name = 'UPTIME'"""
+_TABLES = """
+    SELECT table_name, table_type, engine, CAST(UNIX_TIMESTAMP(create_time) AS SIGNED),
+           CAST(UNIX_TIMESTAMP(update_time) AS SIGNED), data_length
+    FROM information_schema.tables WHERE table_schema = %s ORDER BY table_name"""
+_RELATED = """
+    SELECT table_name, referenced_table_name
+    FROM information_schema.referential_constraints WHERE constraint_schema = %s"""
+_OPENED = """
+    SELECT CAST(variable_value AS UNSIGNED)
+    FROM information_schema.global_status WHERE variable_name = 'OPENED_TABLE_DEFINITIONS'"""
+_LOCKABLE = ("BASE TABLE", "SYSTEM VERSIONED")
+
+# File times and UPDATE_TIME come from a clock that the kernel advances a few milliseconds late.
+_CLOCK_LAG = 0.05
+
+
+def read(connection: Connection, lock_wait: float) -> dict[str, Any]:
+    """One reading; see :func:`evidence.read_records`."""
+    # UPDATE_TIME is told in the session's time zone, where an hour may come twice.
+    connection.execute("SET SESSION time_zone = '+00:00'")
+    rows = connection.query(_TABLES, (connection.database,))
+    names = [row[0] for row in rows if row[1] in _LOCKABLE]
+    if not names:
+        raise WMAgentError(f"{connection.settings.where}: database {connection.database} holds no table")
+    _lock(connection, names, lock_wait)
+    try:
+        records = _read_locked(connection, names)
+        _wait_until_settled(connection, records["tables"])
+    finally:
+        _unlock(connection)
+    return records
+
+
+def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
+    rows = connection.query(_TABLES, (connection.database,))
+    if [row[0] for row in rows if row[1] in _LOCKABLE] != list(names):
+        raise WMAgentError(f"{connection.settings.where}: tables came or went during the reading; try again")
+    pinned = {name for pair in connection.query(_RELATED, (connection.database,)) for name in pair}
+    empty = _which_are_empty(connection, names)
+    tables = {}
+    for name, kind, engine, created, updated, length in rows:
+        entry: dict[str, Any] = {"kind": kind}
+        if kind in _LOCKABLE:
+            entry |= {"created": created, "updated": updated, "empty": empty[name]}
+            if name not in pinned or engine != "InnoDB":
+                entry["checksum"] = _checksum(connection, name, length)
+        tables[name] = entry
+    hostname, port, folder, identity, version, started, now = connection.query(_SERVER)[0]
+    if "mariadb" not in str(version).lower():
+        raise WMAgentError(f"{connection.settings.where} is no MariaDB ({version}); this evidence is MariaDB's")
+    return {
+        "dialect": connection.dialect,
+        "database": connection.database,
+        "server": {
+            "hostname": hostname,
+            "port": int(port),
+            "datadir": folder,
+            "server_id": int(identity),
+            "version": version,
+            "started": int(started),
+        },
+        "tables": tables,
+        # Read last: what this reading itself opened is counted in.
+        "definitions_opened": int(connection.query(_OPENED)[0][0]),
+        "taken": int(now),
+    }
+
+
+def _lock(connection: Connection, names: Sequence[str], lock_wait: float) -> None:
+    connection.execute(f"SET SESSION lock_wait_timeout = {max(1, int(lock_wait))}")
+    # The statement's own limit must not come first: its error would not say that a lock is the reason.
+    connection.execute(f"SET SESSION max_statement_time = {lock_wait + 5}")
+    try:
+        connection.execute(f"LOCK TABLES {', '.join(f'{_quoted(name)} READ' for name in names)}")
+    except WMAgentError as error:
+        busy = _busy_tables(connection, names)
+        if not busy:
+            raise
+        raise WMAgentError(
+            f"{connection.settings.where}: open transactions still write to {', '.join(busy[:5])} after "
+            f"{lock_wait:g} s; end those sessions ({error})"
+        ) from None
+
+
+def _busy_tables(connection: Connection, names: Sequence[str]) -> list[str]:
+    busy = []
+    connection.execute("SET SESSION lock_wait_timeout = 0")
+    for name in names:
+        try:
+            connection.execute(f"LOCK TABLES {_quoted(name)} READ")
+        except WMAgentError:
+            busy.append(name)
+        finally:
+            _unlock(connection)
+    return busy
+
+
+def _unlock(connection: Connection) -> None:
+    try:
+        connection.execute("UNLOCK TABLES")
+    except WMAgentError:  # a session that is gone holds no lock either; the first error is the one to tell
+        return
+
+
+def _which_are_empty(connection: Connection, names: Sequence[str]) -> dict[str, bool]:
+    tests = [f"EXISTS (SELECT 1 FROM {_quoted(name)})" for name in names]  # noqa: S608 - names from the dictionary
+    row = connection.query(f"SELECT {', '.join(tests)}")[0]
+    return {name: not value for name, value in zip(names, row, strict=True)}
+
+
+def _checksum(connection: Connection, name: str, length: int | None) -> int | None:
+    if length is None or length > CHECKSUM_LIMIT:
+        return None
+    value = connection.query(f"CHECKSUM TABLE {_quoted(name)} EXTENDED")[0][1]
+    if value is None:
+        raise WMAgentError(f"{connection.settings.where}: table {name} cannot be read; repair it first")
+    return int(value)
+
+
+def _wait_until_settled(connection: Connection, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Hold the locks until a later write can no longer get a time that this reading holds already."""
+    newest = max(value for entry in tables.values() for value in (entry.get("updated"), entry.get("created")) if value)
+    until = newest + 1 + _CLOCK_LAG
+    now = _server_time(connection)
+    if now < newest - 1:
+        raise WMAgentError(
+            f"{connection.settings.where}: a table was written {newest - now:.0f} s after the server's present time; "
+            "set its clock right, then try again"
+        )
+    while now < until:
+        time.sleep(min(until - now, 0.5))
+        now = _server_time(connection)
+
+
+def _server_time(connection: Connection) -> float:
+    return float(connection.query("SELECT UNIX_TIMESTAMP(NOW(6))")[0][0])
+
+
+def _quoted(name: str) -> str:
+    return "`" + name.replace("`", "``") + "`"
+
+
+def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """What was changed between two readings of the same database; see :func:`evidence.compare_records`."""
+    one, two = dict(before["server"]), dict(after["server"])
+    started = one.pop("started"), two.pop("started")
+    if one != two:
+        different = [f"{key} {one.get(key)} and {two.get(key)}" for key in sorted(one) if one.get(key) != two.get(key)]
+        return [f"the readings are of different servers: {', '.join(different)}"]
+    if started[0] != started[1]:
+        return [f"MariaDB was restarted at {_clock(started[1])}: whether records were changed cannot be told"]
+    if after["taken"] < before["taken"]:
+        return ["the server's clock went back: whether records were changed cannot be told"]
+    reopened = before["definitions_opened"] != after["definitions_opened"]
+    lines = []
+    for name in sorted(before["tables"].keys() | after["tables"].keys()):
+        if line := _compare_table(before["tables"].get(name), after["tables"].get(name), reopened):
+            lines.append(f"{name}: {line}")
+    return lines
+
+
+def _compare_table(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reopened: bool) -> str | None:
+    if before is None or after is None:
+        return "was created" if before is None else "was dropped or renamed"
+    if before["kind"] != after["kind"] or before.get("created") != after.get("created"):
+        return f"its definition was changed at {_clock(after.get('created'))}"
+    if before.get("empty") != after.get("empty"):
+        return "was emptied" if after.get("empty") else "was filled"
+    if before.get("checksum") != after.get("checksum") or ("checksum" in before) != ("checksum" in after):
+        return "its rows have another checksum"
+    return _compare_times(before, after, reopened)
+
+
+def _compare_times(before: Mapping[str, Any], after: Mapping[str, Any], reopened: bool) -> str | None:
+    may_be_forgotten = "checksum" in after
+    if before.get("updated") != after.get("updated"):
+        if after["updated"] is not None:
+            return f"was written at {_clock(after['updated'])}"
+        if not may_be_forgotten or after["checksum"] is None:
+            return "the server forgot when it was last written: whether records were changed cannot be told"
+    if may_be_forgotten and after["checksum"] is None and reopened:
+        return "is too large for a checksum and was reopened: whether records were changed cannot be told"
+    return None
+
+
+def _clock(seconds: int | None) -> str:
+    if seconds is None:
+        return "an unknown time"
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))

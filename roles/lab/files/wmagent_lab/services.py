@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The lab's services together: up in order, down in reverse; the folder away at the end."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+from . import central, certificates, couchdb, mariadb, processes
+from .settings import Lab, answers
+
+_FILES = Path(__file__).resolve().parent.parent
+
+
+def up(lab: Lab) -> bool:
+    """Certificates, MariaDB and the central stand-in; True where anything was done."""
+    lab.root.mkdir(parents=True, exist_ok=True)
+    changed = certificates.up(lab)
+    changed = mariadb.up(lab) or changed
+    changed = _central_up(lab) or changed
+    changed = _rucio(lab) or changed
+    return _programs(lab) or changed
+
+
+def couch_up(lab: Lab, agent: str, agents: Sequence[str], urls: str, kind: str) -> tuple[couchdb.Couch, bool]:
+    """The agent's own CouchDB, running, and whether anything was done. ``kind``: ``auto`` or ``stand-in``."""
+    remembered = lab.read().get("couchdb", {}).get(agent, {}).get("kind")
+    couch = couchdb.choose(lab, agent, agents, urls, kind != "stand-in" and remembered != couchdb.STAND_IN)
+    changed = couchdb.up(lab, agent, couch)
+    lab.remember_in("couchdb", agent, couch.describe())
+    return couch, changed
+
+
+def down(lab: Lab) -> bool:
+    """Stop the services; True where any ran. Nothing is stopped while an agent of the lab still needs them."""
+    if processes.under(lab.agents):
+        return False
+    folder = lab.root / "services"
+    stopped = [name for name in _names(folder) if processes.stop(folder / name, 60)]
+    return bool(stopped)
+
+
+def remove(lab: Lab, agent: str | None) -> bool:
+    """Remove an agent's folder, and the whole lab with the last one; True where anything was there."""
+    if not lab.root.exists():
+        return False
+    if not lab.file.exists():
+        raise WMAgentError(f"{lab.root} holds no {lab.file.name}, so it is no lab and stays; check wmagent_lab_dir")
+    if agent:
+        processes.stop(lab.service(couchdb.service_name(agent)), 60)
+        shutil.rmtree(lab.agents / agent, ignore_errors=True)
+    if lab.agents.is_dir() and any(lab.agents.iterdir()):
+        return True
+    down(lab)
+    left = processes.under(lab.root)
+    processes.end(left)
+    shutil.rmtree(lab.root)
+    return True
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted((entry.name for entry in folder.iterdir()), reverse=True) if folder.is_dir() else []
+
+
+def _central_up(lab: Lab) -> bool:
+    folder = lab.service(central.NAME)
+    if processes.recorded(folder) is not None:
+        return False
+    port = lab.port(central.NAME)
+    lab.refuse_taken_port(central.NAME)
+    argv = [sys.executable, "-m", "wmagent_lab.central", str(port)]
+    argv += [str(lab.certs / "servicecert.pem"), str(lab.certs / "servicekey.pem")]
+    running = processes.start(folder, argv, {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(_FILES)})
+    processes.wait_until(lambda: answers(port), running, folder, 20)
+    return True
+
+
+def _rucio(lab: Lab) -> bool:
+    """``rucio.cfg``, which the Rucio client reads from ``$RUCIO_HOME/etc``."""
+    file = lab.root / "rucio" / "etc" / "rucio.cfg"
+    if file.exists():
+        return False
+    names = central.secrets(lab.port(central.NAME))
+    lines = [
+        "[common]",
+        "[client]",
+        f"rucio_host = {names['RUCIO_HOST']}",
+        f"auth_host = {names['RUCIO_AUTH']}",
+        f"account = {names['RUCIO_ACCOUNT']}",
+        "auth_type = x509",
+        f"ca_cert = {lab.certs / 'certificates'}",
+        f"client_cert = {lab.certs / 'servicecert.pem'}",
+        f"client_key = {lab.certs / 'servicekey.pem'}",
+        "request_retries = 1",
+    ]
+    file.parent.mkdir(parents=True)
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return True
+
+
+def _programs(lab: Lab) -> bool:
+    """Stand-ins that components call (condor_q) or import (htcondor), copied so that the lab stays as it was made."""
+    changed = False
+    for source, target in ((_FILES / "bin", lab.root / "bin"), (_FILES / "python", lab.root / "python")):
+        if not target.exists() and source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            changed = True
+    return changed

@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role asks for: each verb takes plain data, brings the lab to a state and tells whether it had to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+from . import agent as agents
+from . import processes, services
+from .agent import Agent
+from .settings import Lab
+from .software import Source, build
+
+Request = dict[str, Any]
+
+
+def run(verb: str, request: Request) -> dict[str, Any]:
+    """Do one verb. Raises WMAgentError."""
+    if verb not in _VERBS:
+        raise WMAgentError(f"no verb {verb}; there are: {', '.join(_VERBS)}")
+    return _VERBS[verb](Lab(Path(request["lab"]).resolve()), request)
+
+
+def _services_up(lab: Lab, request: Request) -> dict[str, Any]:
+    return {"changed": services.up(lab)}
+
+
+def _software(lab: Lab, request: Request) -> dict[str, Any]:
+    folder, changed = build(lab, _source(request))
+    return {"changed": changed, "folder": str(folder)}
+
+
+def _agent_up(lab: Lab, request: Request) -> dict[str, Any]:
+    agent = _agent(lab, request)
+    couch, changed = services.couch_up(
+        lab, agent.name, request["agents"], request.get("couchdb_url", ""), request.get("couchdb", "auto")
+    )
+    changed = agents.up(agent, _source(request), couch) or changed
+    return {"changed": changed, "couchdb": couch.describe(), "processes": len(processes.under(agent.folder))}
+
+
+def _agent_stop(lab: Lab, request: Request) -> dict[str, Any]:
+    return {"changed": agents.stop(_agent(lab, request))}
+
+
+def _services_down(lab: Lab, request: Request) -> dict[str, Any]:
+    return {"changed": services.down(lab)}
+
+
+def _remove(lab: Lab, request: Request) -> dict[str, Any]:
+    return {"changed": services.remove(lab, request.get("agent"))}
+
+
+def _source(request: Request) -> Source:
+    return Source(
+        image=request.get("image", ""),
+        repository=request.get("repository", ""),
+        requirements=tuple(request.get("requirements", ())),
+        python=request.get("python", "/usr/bin/python3.11"),
+    )
+
+
+def _agent(lab: Lab, request: Request) -> Agent:
+    return Agent(
+        lab=lab,
+        name=request["agent"],
+        root=Path(request["root"]),
+        secrets=Path(request["secrets"]),
+        database=request["database"],
+        environment=request.get("environment", {}),
+        overrides=request.get("overrides", {}),
+        components=tuple(request.get("components", ())),
+        start=request.get("start", "upstream"),
+        hand_patch=bool(request.get("hand_patch", False)),
+        workflows=int(request.get("workflows", 3)),
+    )
+
+
+_VERBS: dict[str, Callable[[Lab, Request], dict[str, Any]]] = {
+    "services-up": _services_up,
+    "software": _software,
+    "agent-up": _agent_up,
+    "agent-stop": _agent_stop,
+    "services-down": _services_down,
+    "remove": _remove,
+}
