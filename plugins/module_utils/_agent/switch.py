@@ -24,6 +24,9 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 class Records(Protocol):
     """The agent's MariaDB or Oracle and its CouchDB, seen only for whether anything in them changed."""
 
+    def check(self) -> None:
+        """See that the databases answer. Raises WMAgentError."""
+
     def read(self) -> dict[str, Any]:
         """Evidence of every table and database as they are now. Raises WMAgentError where one can't be read."""
 
@@ -139,8 +142,9 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     prepared = effects.prepare(target)
     watch.lap("warm")
     try:
-        _read(effects, result)  # fails here, with everything still up, rather than later
-        watch.lap("first_read")
+        if effects.require_records:
+            effects.records.check()  # fails here, with everything still up, rather than later
+        watch.lap("check")
         entry = Journal(rollout=rollout, origin=origin, target=target.name, step="stopping")
         if resumed is None or resumed.step == "stopping":
             write_journal(layout, entry)

@@ -83,6 +83,9 @@ class World:
         if self.writes_between:
             self.records += 1
 
+    def check(self):
+        self.step("check")
+
     def read(self):
         self.step("read")
         return {"table": self.records}
@@ -101,7 +104,7 @@ class World:
 def test_everything_is_ready_before_anything_stops_and_records_are_read_between(tmp_path):
     world = World(tmp_path)
     result = world.run()
-    assert world.steps == ["prepare", "read", "stop", "read", "link", "read", "go"]
+    assert world.steps == ["prepare", "check", "stop", "read", "link", "read", "go"]
     assert (result.changed, result.origin, result.target, result.record_changes) == (True, "old", "new", [])
     assert world.running == "new"
     assert read_journal(world.layout).step == "started"
@@ -185,7 +188,7 @@ def test_on_the_way_back_an_agent_that_runs_counts_for_more_than_the_evidence(tm
     def refuse():
         raise WMAgentError("database down")
 
-    world.read = refuse
+    world.read = world.check = refuse
     with pytest.raises(WMAgentError, match="down"):
         world.run("old")
     assert world.running == "new"
