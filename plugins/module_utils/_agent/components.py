@@ -21,6 +21,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.health import 
     judge,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.heartbeats import heartbeat_reader
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import mask
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.starting import (
     PreparedStart,
     Started,
@@ -50,12 +51,24 @@ __all__ = [
     "failures",
     "heartbeat_reader",
     "judge",
+    "masked",
     "owner_of",
     "plan_stop",
     "prepare_start",
     "stop_components",
     "wait_for_verdict",
 ]
+
+
+def masked(value: Any, secrets: Sequence[str]) -> Any:
+    """The same plain data without secrets: a log may quote a database's address with its password."""
+    if isinstance(value, str):
+        return mask(value, secrets)
+    if isinstance(value, dict):
+        return {name: masked(item, secrets) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [masked(item, secrets) for item in value]
+    return value
 
 
 @dataclass(frozen=True)

@@ -117,6 +117,13 @@ class Verdict:
         return {
             "verdict": self.state,
             "reason": self.reason,
+            "reasons": [
+                f"{one.component}: {finding.text}"
+                for one in self.components
+                for finding in one.findings
+                if finding.state != HEALTHY
+            ]
+            or [self.reason] * bool(self.reason),
             "components": [one.as_dict() for one in self.components],
         }
 
@@ -127,9 +134,9 @@ def judge(
     """The verdict that this evidence allows.
 
     since:          seconds since the epoch; a component that was started before is unhealthy
-    new_tracebacks: whether a traceback that is new since a component's start makes it unhealthy: right for an agent just
-                    started (and so the default where ``since`` is given); one that runs for weeks has collected some,
-                    and they are noted only. Those that ended a worker count always.
+    new_tracebacks: whether a traceback that is new since a component's start makes it unhealthy: right for an agent
+                    just started (and so the default where ``since`` is given); one that runs for weeks has collected
+                    some, and they are noted only. Those that ended a worker count always.
 
     No evidence at all is inconclusive.
     """

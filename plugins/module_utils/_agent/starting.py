@@ -80,6 +80,8 @@ def component_environment(release: Release, environment: Mapping[str, str]) -> d
         "WMCORE_ROOT": str(release.prefix),
         "WMA_DEPLOY_DIR": str(release.prefix),  # AgentStatusWatcher reads etc/replication_selector.json below it
         "WMAGENT_CONFIG": str(release.config),
+        # A release never changes; and Python would keep config.py, passwords and all, in a file that anyone may read.
+        "PYTHONDONTWRITEBYTECODE": "1",
     }
     return base
 
