@@ -10,7 +10,7 @@ short_description: Tell whether the components of a WMAgent are healthy, by evid
 version_added: 0.1.0
 description:
   - Judges each component by its process (not a zombie, one of this agent's, running the current release's interpreter),
-    its living threads, its rows in C(wm_components) and C(wm_workers) and what its C(ComponentLog) says since its start.
+    its living threads, its rows in C(wm_components) and C(wm_workers) and what C(ComponentLog) says since its start.
     What C(wmcoreD --status) says is not asked.
   - A worker is fresh while its C(last_updated) is no older than the minute in which a sleeping worker reports (or its
     C(poll_interval), where shorter), 30 seconds and twice its last C(cycle_time).
@@ -38,12 +38,12 @@ options:
   healthy_for:
     description:
       - Seconds for which all components must be healthy without interruption.
-      - V(0) takes one look at an agent that has been running. Tracebacks in C(ComponentLog) that are new since the start
-        are only noted then, unless they ended a worker; otherwise they make a component unhealthy.
+      - V(0) takes one look at an agent that has been running. Tracebacks in C(ComponentLog) that are new since the
+        start are only noted then, unless they ended a worker; otherwise they make a component unhealthy.
     type: float
     default: 0
   healthy_within:
-    description: Seconds within which that must be the case, at least O(healthy_for); V(0) is the same as O(healthy_for).
+    description: Seconds within which that must be the case, at least O(healthy_for), which V(0) stands for.
     type: float
     default: 0
   since:
