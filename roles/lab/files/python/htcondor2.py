@@ -11,7 +11,7 @@ import sys
 from typing import Any
 
 
-class HTCondorException(Exception):
+class HTCondorException(Exception):  # noqa: N818 - the name that clients catch
     """The bindings' own name for what goes wrong."""
 
 
@@ -110,7 +110,11 @@ class Collector:
         return [{"Name": "schedd.lab.example", "CurbMatchmaking": _Value(False)}]
 
 
-param: dict[str, str] = {"MAX_JOBS_RUNNING": "10000", "MAX_JOBS_PER_OWNER": "100000", "FULL_HOSTNAME": "schedd.lab.example"}
+param: dict[str, str] = {
+    "MAX_JOBS_RUNNING": "10000",
+    "MAX_JOBS_PER_OWNER": "100000",
+    "FULL_HOSTNAME": "schedd.lab.example",
+}
 
 # The first generation of the bindings has itself as a submodule, and WMAgent reaches into it.
 htcondor = sys.modules[__name__]

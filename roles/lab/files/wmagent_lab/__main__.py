@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""``python wmagent_lab <verb>``: request as JSON on stdin, result as JSON on stdout, one line on stderr where it fails."""
+"""``python wmagent_lab <verb>``: request as JSON on stdin, result as JSON on stdout, failures on stderr."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ def main() -> int:
     """One verb; the exit code is 1 for a condition the user can mend."""
     _find_collection()
     from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
     from wmagent_lab import verbs
 
     try:

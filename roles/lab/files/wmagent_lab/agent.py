@@ -60,7 +60,7 @@ class Agent:
     def check(self) -> None:
         """Raises WMAgentError where a path leads out of the agent's folder: ``absent`` removes that folder only."""
         for path in (self.root, self.secrets):
-            if self.folder not in Path(os.path.abspath(path)).parents:
+            if self.folder not in path.resolve().parents:
                 raise WMAgentError(f"{path} is not under {self.folder}; the lab only touches its own folder")
 
 
@@ -104,12 +104,19 @@ def stop(agent: Agent) -> bool:
     first = [item for item in running if _works_in(item, "AgentWatchdog")]
     processes.end(first)
     processes.end([item for item in running if item not in first])
+    _forget_timers(agent)
     return bool(running)
+
+
+def _forget_timers(agent: Agent) -> None:
+    """Components signal the thread ids that these files hold, and after AgentWatchdog's end those may be anyone's."""
+    for timer in agent.root.glob("v*/install/wmagent/*/Timer-*"):
+        timer.unlink()
 
 
 def _works_in(running: processes.Running, component: str) -> bool:
     try:
-        return Path(os.readlink(f"/proc/{running.pid}/cwd")).name == component
+        return Path(f"/proc/{running.pid}/cwd").readlink().name == component
     except OSError:
         return False
 
@@ -132,8 +139,8 @@ def _deploy(agent: Agent, source: software.Source, couch: Couch) -> bool:
     _write_env(agent)
     _make_database(agent, deployed)
     _make_config(agent, deployed, work_dir)
-    _python(agent, deployed, [str(deployed.prefix / "bin" / "wmcore-db-init"), f"--config={deployed.config}", "--create",
-                              f"--modules={MODULES}"], "", 120)  # fmt: skip
+    schema = [str(deployed.prefix / "bin" / "wmcore-db-init"), f"--config={deployed.config}", "--create"]
+    _python(agent, deployed, [*schema, f"--modules={MODULES}"], "", 120)
     _inside(agent, deployed, "couchapps", {"config": str(deployed.config)}, 120)
     _seed(agent, deployed, tag, work_dir)
     if agent.hand_patch:
@@ -148,7 +155,7 @@ def _current(agent: Agent) -> _Deployed:
     if (layout.current / RELEASE_FILE).is_file():
         release = layout.current_release()
         return _Deployed(release.prefix, release.python, release.config)
-    home = agent.root / os.readlink(layout.current)
+    home = agent.root / layout.current.readlink()
     return _Deployed(home / "sw", home / "sw" / "bin" / "python", home / "config" / "wmagent" / "config.py")
 
 
@@ -246,6 +253,7 @@ def _environment(agent: Agent, deployed: _Deployed) -> dict[str, str]:
         "PATH": f"{deployed.prefix}/bin:{wanted.get('PATH', inherited.get('PATH', '/usr/bin:/bin'))}",
         "WMCORE_ROOT": str(deployed.prefix),
         "WMA_DEPLOY_DIR": str(deployed.prefix),
+        "WMAGENT_SECRETS_LOCATION": str(agent.secrets),
     }
 
 
@@ -270,7 +278,9 @@ def _python(
             cwd=agent.folder,
         )
     except subprocess.TimeoutExpired:
-        raise WMAgentError(f"{program} of {agent.name} took longer than {timeout:.0f} s; look at this host's load") from None
+        raise WMAgentError(
+            f"{program} of {agent.name} took longer than {timeout:.0f} s; look at this host's load"
+        ) from None
     if done.returncode == 0:
         return
     secrets = read_secrets(agent.secrets)

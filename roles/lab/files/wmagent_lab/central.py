@@ -134,6 +134,15 @@ def _request(name: str) -> dict[str, Any]:
 
 
 _EMPTY: dict[str, Any] = {"result": []}
+# The site monitoring knows one site, since none at all means to an agent that the monitoring is down.
+_SITE: dict[str, Any] = {
+    "name": "T2_CH_CERN",
+    "prod_status": "enabled",
+    "core_cpu_intensive": 100,
+    "core_io_intensive": 50,
+    "core_production": 100,
+    "core_max_used": 100,
+}
 # (start of the path, answer). The first that fits is taken.
 _FIXED: tuple[tuple[str, Any], ...] = (
     ("/reqmgr2/", _EMPTY),
@@ -143,10 +152,14 @@ _FIXED: tuple[tuple[str, Any], ...] = (
     ("/dbs/", []),
     ("/rucio/ping", {"version": "lab stand-in"}),
     ("/rucio/", []),
-    ("/api/cms/site/query", {"result": []}),
-    ("/api/datasources", {"responses": [{"aggregations": {}, "hits": {"hits": []}}]}),
+    ("/api/cms/site/query", {"desc": {"columns": []}, "result": []}),
+    ("/api/datasources", {"responses": [{"hits": {"hits": [{"_source": {"data": _SITE}, "sort": [1700000000000]}]}}]}),
     ("/api/v2/alerts", {}),
     ("/dqm/", []),
+    # Asked of localhost:5984, where production has its CouchDB, whatever the configuration says.
+    ("/_scheduler/", {"total_rows": 0, "offset": 0, "jobs": [], "docs": []}),
+    ("/_replicator/", {"total_rows": 0, "offset": 0, "rows": []}),
+    ("/_active_tasks", []),
 )
 
 
@@ -159,7 +172,7 @@ class Handler(BaseHTTPRequestHandler):
     tls: ClassVar[ssl.SSLContext]
     log: ClassVar[bool] = False
 
-    def do_CONNECT(self) -> None:  # noqa: N802 - a name that http.server asks for
+    def do_CONNECT(self) -> None:
         """Speak TLS in the name of whichever host was asked for."""
         self.send_response(200, "Connection established")
         self.end_headers()
@@ -197,28 +210,36 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(data)
-        if status >= 400:
+        if status >= 400 and "/_local/" not in self.path:
             print(self.command, self.path, status, flush=True)
 
     def _feed(self, target: str) -> None:
-        """A feed of changes that never come: an agent's replicator keeps it open and is content."""
+        """A feed of changes that never come: an agent's replicator holds it open until it ends, and asks again."""
         query = parse_qs(urlsplit(target).query)
-        beat = int(query.get("heartbeat", ["10000"])[0]) / 1000
+        wait = int(query.get("timeout", ["10000"])[0]) / 1000
+        last = json.dumps({"last_seq": query.get("since", ["0"])[0], "pending": 0}).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
-        try:
-            while True:
-                self.wfile.write(b"1\r\n\n\r\n")
-                time.sleep(beat)
-        except OSError:
-            self.close_connection = True
+        time.sleep(wait)
+        self.wfile.write(b"%x\r\n%s\r\n0\r\n\r\n" % (len(last), last))
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _serve  # noqa: N815 - names that http.server asks for
 
     def log_message(self, format: str, *args: Any) -> None:
         """Only what was refused is written down, by ``_serve``."""
+
+
+class Server(ThreadingHTTPServer):
+    """A thread for each connection."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away is no news; anything else is."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 def main(arguments: list[str]) -> int:
@@ -227,8 +248,7 @@ def main(arguments: list[str]) -> int:
     Handler.services = Services()
     Handler.tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     Handler.tls.load_cert_chain(certificate, key)
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", port), Handler)
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     print(f"Stand-in for all central services on port {port}; it answers 'nothing there' to everything.", flush=True)
     server.serve_forever()

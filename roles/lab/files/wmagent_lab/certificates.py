@@ -30,8 +30,8 @@ def up(lab: Lab) -> bool:
     extensions.write_text(f"subjectAltName={names}\nextendedKeyUsage=serverAuth,clientAuth\n", encoding="ascii")
     _openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", "/DC=example/OU=computers/CN=localhost",
              "-keyout", str(key), "-out", str(request))  # fmt: skip
-    _openssl("x509", "-req", "-in", str(request), "-CA", str(authority), "-CAkey", str(authority_key), "-CAcreateserial",
-             "-days", DAYS, "-extfile", str(extensions), "-out", str(certificate))  # fmt: skip
+    _openssl("x509", "-req", "-in", str(request), "-CA", str(authority), "-CAkey", str(authority_key),
+             "-CAcreateserial", "-days", DAYS, "-extfile", str(extensions), "-out", str(certificate))  # fmt: skip
     key.chmod(0o400)
     authority_key.unlink()
     proxy = lab.certs / "myproxy.pem"

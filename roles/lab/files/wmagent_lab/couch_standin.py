@@ -53,7 +53,13 @@ class Couch:
         if method not in ("GET", "HEAD"):
             raise StoreError(405, "method_not_allowed", "Only GET,HEAD allowed")
         fixed: dict[str, Any] = {
-            "": {"couchdb": "Welcome", "version": VERSION, "features": [], "vendor": {"name": VENDOR}, "uuid": "0" * 32},
+            "": {
+                "couchdb": "Welcome",
+                "version": VERSION,
+                "features": [],
+                "vendor": {"name": VENDOR},
+                "uuid": "0" * 32,
+            },
             "_up": {"status": "ok", "seeds": {}},
             "_all_dbs": sorted(self.store.databases),
             "_dbs_info": [self._info_row(name) for name in sorted(self.store.databases)],
@@ -117,7 +123,7 @@ class Couch:
         if name == "_changes":
             if "filter" in query and database.live():
                 raise StoreError(501, "not_implemented", "this is a stand-in: it filters no changes")
-            since = query.get("since", "0")
+            since = query.get("since", "0").strip('"')
             number = database.sequence if since == "now" else int(since.partition("-")[0])
             return 200, database.changes(number, int(query["limit"]) if "limit" in query else None)
         if name == "_design":
@@ -152,13 +158,23 @@ class Couch:
         full = query.get("include_docs") == "true"
         keys = (body or {}).get("keys") if isinstance(body, dict) else json.loads(query.get("keys", "null"))
         if keys is not None:
-            return {"total_rows": len(documents), "offset": None, "rows": [_key_row(database, key, full) for key in keys]}
+            return {
+                "total_rows": len(documents),
+                "offset": None,
+                "rows": [_key_row(database, key, full) for key in keys],
+            }
         chosen = [item for item in documents if not only_design or item["_id"].startswith("_design/")]
         first, last = (json.loads(query.get(word, "null")) for word in ("startkey", "endkey"))
-        chosen = [item for item in chosen if (first is None or item["_id"] >= first) and (last is None or item["_id"] <= last)]
+        chosen = [
+            item for item in chosen if (first is None or item["_id"] >= first) and (last is None or item["_id"] <= last)
+        ]
         if "limit" in query:
             chosen = chosen[: int(query["limit"])]
-        return {"total_rows": len(documents), "offset": 0, "rows": [_key_row(database, item["_id"], full) for item in chosen]}
+        return {
+            "total_rows": len(documents),
+            "offset": 0,
+            "rows": [_key_row(database, item["_id"], full) for item in chosen],
+        }
 
     @staticmethod
     def _design(database: Database, words: list[str]) -> Answer:
@@ -209,7 +225,11 @@ class Handler(BaseHTTPRequestHandler):
     def _answer(self, raw: bytes) -> Answer:
         if urlsplit(self.path).path != "/" and self.headers.get("Authorization") != self.authorization:
             raise StoreError(401, "unauthorized", "You are not a server admin.")
-        if self.command == "POST" and raw and not (self.headers.get("Content-Type") or "").startswith("application/json"):
+        if (
+            self.command == "POST"
+            and raw
+            and not (self.headers.get("Content-Type") or "").startswith("application/json")
+        ):
             raise StoreError(415, "bad_content_type", "Content-Type must be application/json")
         try:
             body = json.loads(raw) if raw else None

@@ -16,8 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from . import processes
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+from . import processes
 from .settings import Lab, answers
 
 USUAL_PLACE = Path("/opt/couchdb/bin/couchdb")
@@ -191,7 +192,7 @@ def _welcome(couch: Couch) -> None:
 def _request(couch: Couch, method: str, path: str) -> int:
     """HTTP status, 0 where there is no answer within 10 s."""
     token = base64.b64encode(f"{couch.user}:{couch.password}".encode()).decode()
-    request = urllib.request.Request(  # noqa: S310 - the scheme is a constant
+    request = urllib.request.Request(
         f"http://{couch.host}:{couch.port}/{path}", method=method, headers={"Authorization": f"Basic {token}"}
     )
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 Request = dict[str, Any]
@@ -20,7 +21,11 @@ def database(request: Request) -> None:
     import MySQLdb
 
     connection = MySQLdb.connect(
-        host="127.0.0.1", port=request["port"], user=request["admin"], passwd=request["admin_password"], connect_timeout=20
+        host="127.0.0.1",
+        port=request["port"],
+        user=request["admin"],
+        passwd=request["admin_password"],
+        connect_timeout=20,
     )
     cursor = connection.cursor()
     name, user = request["database"], request["user"]
@@ -112,9 +117,7 @@ def _seed_workflow(cursor: Any, request: Request, number: int) -> None:
     state = cursor.fetchone()[0]
     for job in range(5):
         cache = f"{work_dir}/JobCreator/JobCache/{name}/job_{job}"
-        _insert(
-            cursor, "wmbs_job", jobgroup=group, name=f"{name}-{job}", state=state, state_time=now, cache_dir=cache
-        )
+        _insert(cursor, "wmbs_job", jobgroup=group, name=f"{name}-{job}", state=state, state_time=now, cache_dir=cache)
     for file in range(10):
         details = _insert(
             cursor,
@@ -136,7 +139,7 @@ def _write_spec(name: str, spec: str) -> None:
     workload = newWorkload(name)
     workload.setOwnerDetails("operator", "DATAOPS", {"dn": "/DC=example/CN=operator"})
     workload.newTask("Production").setTaskType("Production")
-    os.makedirs(os.path.dirname(spec), exist_ok=True)
+    Path(spec).parent.mkdir(parents=True, exist_ok=True)
     workload.setSpecUrl(spec)
     workload.save(spec)
 
@@ -144,7 +147,12 @@ def _write_spec(name: str, spec: str) -> None:
 def _seed_buffer(cursor: Any, name: str, task: str, now: int) -> None:
     """DBSBuffer rows at the end of their life: in DBS, in Rucio, block closed and protected by a rule."""
     dataset = _insert(
-        cursor, "dbsbuffer_dataset", path=f"/Lab/{name}/GEN-SIM", processing_ver=1, acquisition_era="Lab", valid_status="VALID"
+        cursor,
+        "dbsbuffer_dataset",
+        path=f"/Lab/{name}/GEN-SIM",
+        processing_ver=1,
+        acquisition_era="Lab",
+        valid_status="VALID",
     )
     algo = _insert(cursor, "dbsbuffer_algo", app_name="cmsRun", app_ver="lab", app_fam=name, pset_hash="lab", in_dbs=1)
     pair = _insert(cursor, "dbsbuffer_algo_dataset_assoc", algo_id=algo, dataset_id=dataset, in_dbs=1)
@@ -205,7 +213,7 @@ def couchapps(request: Request) -> None:
         (queue.couchurl, queue.inboxDatabase, "WorkQueue"),
     )
     for url, name, app in pushes:
-        push(os.path.join(sys.prefix, "data", "couchapps", app), f"{url}/{name}")
+        push(str(Path(sys.prefix) / "data" / "couchapps" / app), f"{url}/{name}")
 
 
 def start(request: Request) -> None:
@@ -217,21 +225,20 @@ def start(request: Request) -> None:
     folders = {}
     for component in request["components"] or config.listComponents_():
         section = config.component_(component)
-        folders[component] = os.path.expandvars(section.componentDir)
+        folders[component] = Path(os.path.expandvars(section.componentDir))
         for stale in ("Daemon.xml", "threads.json"):
-            if os.path.exists(os.path.join(folders[component], stale)):
-                os.remove(os.path.join(folders[component], stale))
+            (folders[component] / stale).unlink(missing_ok=True)
         WMFactory("componentFactory").loadObject(classname=section.namespace, args=config).startDaemon(keepParent=True)
     deadline = time.monotonic() + request["timeout"]
     for component, folder in folders.items():
-        while not os.path.exists(os.path.join(folder, "Daemon.xml")):
+        while not (folder / "Daemon.xml").exists():
             if time.monotonic() > deadline:
                 sys.exit(f"{component} did not start within {request['timeout']} s; see {folder}/ComponentLog")
             time.sleep(0.05)
     _write_threads(folders, request["settle"])
 
 
-def _write_threads(folders: dict[str, str], settle: float) -> None:
+def _write_threads(folders: dict[str, Path], settle: float) -> None:
     """``threads.json`` of each component, once its threads are up. Releases before 2.4 know no such file."""
     try:
         from Utils.ProcFS import processStatus
@@ -240,9 +247,8 @@ def _write_threads(folders: dict[str, str], settle: float) -> None:
         return
     time.sleep(settle)
     for folder in folders.values():
-        status = processStatus(extractFromXML(os.path.join(folder, "Daemon.xml"), "ProcessID"))
-        with open(os.path.join(folder, "threads.json"), "w", encoding="utf-8") as file:
-            json.dump(status, file)
+        status = processStatus(extractFromXML(str(folder / "Daemon.xml"), "ProcessID"))
+        (folder / "threads.json").write_text(json.dumps(status), encoding="utf-8")
 
 
 if __name__ == "__main__":

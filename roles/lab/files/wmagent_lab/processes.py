@@ -84,7 +84,9 @@ def wait_until(ready: Callable[[], bool], running: Running, folder: Path, second
     while not ready():
         _reap(running.pid)
         if start_ticks(running.pid) != running.start_ticks:
-            raise WMAgentError(f"a lab service ended while starting: {last_line(folder / 'output.log')} ({folder}/output.log)")
+            raise WMAgentError(
+                f"a lab service ended while starting: {last_line(folder / 'output.log')} ({folder}/output.log)"
+            )
         if time.monotonic() > deadline:
             raise WMAgentError(f"a lab service was not ready within {seconds:.0f} s; see {folder}/output.log")
         time.sleep(0.05)
@@ -93,7 +95,9 @@ def wait_until(ready: Callable[[], bool], running: Running, folder: Path, second
 def last_line(log: Path) -> str:
     """Last line of a log that is not blank, at most 200 characters; empty where there is none."""
     try:
-        lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        lines = [
+            line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()
+        ]
     except OSError:
         return ""
     return lines[-1][:200] if lines else ""
@@ -192,4 +196,4 @@ def _runs_from(entry: Path, root: str) -> bool:
     words = command_line(int(entry.name))[:2]
     if any(word.startswith(root) for word in words):
         return True
-    return bool(words) and (os.readlink(entry / "cwd") + "/").startswith(root)
+    return bool(words) and f"{(entry / 'cwd').readlink()}/".startswith(root)

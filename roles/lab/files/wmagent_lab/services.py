@@ -26,6 +26,17 @@ def up(lab: Lab) -> bool:
     return _programs(lab) or changed
 
 
+def all_up(lab: Lab) -> bool:
+    """True where ``up`` has nothing to do."""
+    return all(processes.recorded(lab.service(name)) for name in (mariadb.NAME, central.NAME))
+
+
+def any_up(lab: Lab) -> bool:
+    """True where any service runs."""
+    folder = lab.root / "services"
+    return any(processes.recorded(folder / name) for name in _names(folder))
+
+
 def couch_up(lab: Lab, agent: str, agents: Sequence[str], urls: str, kind: str) -> tuple[couchdb.Couch, bool]:
     """The agent's own CouchDB, running, and whether anything was done. ``kind``: ``auto`` or ``stand-in``."""
     remembered = lab.read().get("couchdb", {}).get(agent, {}).get("kind")

@@ -42,6 +42,11 @@ class Source:
         return f"{self.image or 'index'}-{digest.hexdigest()[:12]}"
 
 
+def is_built(lab: Lab, source: Source) -> bool:
+    """True where ``build`` has nothing to do."""
+    return (lab.software / source.key / DONE).exists()
+
+
 def build(lab: Lab, source: Source, timeout: float = 1800) -> tuple[Path, bool]:
     """The by-hand environment of ``source``, and whether it had to be made. ``timeout``: seconds."""
     folder = lab.software / source.key
@@ -60,7 +65,9 @@ def build(lab: Lab, source: Source, timeout: float = 1800) -> tuple[Path, bool]:
             constraints.write_text(BUILD_CONSTRAINTS, encoding="ascii")
             _run([*base, "--build-constraint", str(constraints), *source.requirements], timeout)
     # Compiled once here instead of by each component of each agent while it starts.
-    _run([str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(_site_packages(folder))], timeout, {1})
+    _run(
+        [str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(_site_packages(folder))], timeout, {1}
+    )
     (folder / DONE).touch()
     return folder, True
 

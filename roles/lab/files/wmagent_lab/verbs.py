@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from . import agent as agents
 from . import processes, services
 from .agent import Agent
 from .settings import Lab
-from .software import Source, build
+from .software import Source, build, is_built
 
 Request = dict[str, Any]
 
@@ -22,7 +23,24 @@ def run(verb: str, request: Request) -> dict[str, Any]:
     """Do one verb. Raises WMAgentError."""
     if verb not in _VERBS:
         raise WMAgentError(f"no verb {verb}; there are: {', '.join(_VERBS)}")
-    return _VERBS[verb](Lab(Path(request["lab"]).resolve()), request)
+    lab = Lab(Path(request["lab"]).resolve())
+    if request.get("check"):
+        return {"changed": _would_change(verb, lab, request)}
+    return _VERBS[verb](lab, request)
+
+
+def _would_change(verb: str, lab: Lab, request: Request) -> bool:
+    """Whether the verb would do anything: by what stands and runs now; changes nothing."""
+    runs = bool(processes.under(lab.agents / request["agent"])) if "agent" in request else False
+    stands = {
+        "services-up": lambda: not services.all_up(lab),
+        "software": lambda: not is_built(lab, _source(request)),
+        "agent-up": lambda: not runs,
+        "agent-stop": lambda: runs,
+        "services-down": lambda: services.any_up(lab),
+        "remove": lambda: lab.root.exists(),
+    }
+    return stands[verb]()
 
 
 def _services_up(lab: Lab, request: Request) -> dict[str, Any]:
@@ -37,7 +55,7 @@ def _software(lab: Lab, request: Request) -> dict[str, Any]:
 def _agent_up(lab: Lab, request: Request) -> dict[str, Any]:
     agent = _agent(lab, request)
     couch, changed = services.couch_up(
-        lab, agent.name, request["agents"], request.get("couchdb_url", ""), request.get("couchdb", "auto")
+        lab, agent.name, request["agents"], os.environ.get("COUCHDB_URL", ""), request.get("couchdb", "auto")
     )
     changed = agents.up(agent, _source(request), couch) or changed
     return {"changed": changed, "couchdb": couch.describe(), "processes": len(processes.under(agent.folder))}
