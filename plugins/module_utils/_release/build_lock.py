@@ -78,8 +78,7 @@ def release_pins(request: BuildRequest, tools: BuildTools) -> list[Pin]:
     if versions.get(PROJECT) != request.tag:
         found = versions.get(PROJECT, "none")
         raise WMAgentError(f"the lock of image {request.name} is for {PROJECT} {found}; give the lock of {request.tag}")
-    for line in request.requirements:
-        name = normal_name(re.split(r"[\s\[<>=!~;@]", line.strip(), maxsplit=1)[0])
+    for name in sorted(required_names(request.requirements)):
         if name not in versions:
             raise WMAgentError(
                 f"the lock of image {request.name} lacks {name}; make a new lock (build once without one)"
@@ -90,8 +89,17 @@ def release_pins(request: BuildRequest, tools: BuildTools) -> list[Pin]:
 def build_pins(request: BuildRequest, tools: BuildTools) -> list[Pin]:
     """The packages that sdists are built with."""
     if request.build_lock:
-        return parse_lock(request.build_lock, "the lock of the build requirements")
+        where = "the lock of the build requirements"
+        pins = parse_lock(request.build_lock, where)
+        if missing := required_names(["pip", *request.build_requirements]) - {pin.name for pin in pins}:
+            raise WMAgentError(f"{where} lacks {', '.join(sorted(missing))}; make a new lock or leave it out")
+        return pins
     return resolve(["pip", *request.build_requirements], tools)
+
+
+def required_names(requirements: Iterable[str]) -> set[str]:
+    """The projects that requirements name."""
+    return {normal_name(re.split(r"[\s\[<>=!~;@(]", line.strip(), maxsplit=1)[0]) for line in requirements}
 
 
 def resolve(

@@ -11,11 +11,12 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description import canonical_json, check_image_name
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.manifest import digest_of
 
-BUILDER = 2
+BUILDER = 1
 """Raised whenever the same inputs would give another image."""
 
 PROJECT = "wmagent"
 
+_PATCH_FILE = re.compile(r"p([1-9][0-9]*)-.+\.patch")
 _NAME = re.compile(r"(?P<tag>[0-9]+(?:\.[0-9]+)+(?:(?:a|b|rc)[0-9]+)?)(?:-p(?P<level>[1-9][0-9]*))?")
 
 
@@ -25,6 +26,19 @@ def parse_image_name(name: str) -> tuple[str, int]:
     if not match:
         raise WMAgentError(f"image name {name!r} is neither <tag> nor <tag>-p<patch level>, like 2.4.5.9 or 2.4.5.9-p1")
     return match["tag"], int(match["level"] or 0)
+
+
+def patches_in(folder: Path, name: str) -> list[Path]:
+    """The patch files ``p<level>-<what>.patch`` of ``folder`` up to the patch level of image ``name``, in order.
+
+    Raises WMAgentError where there is none of that very level.
+    """
+    level = parse_image_name(name)[1]
+    found = [(int(match[1]), file) for file in folder.glob("p*.patch") if (match := _PATCH_FILE.fullmatch(file.name))]
+    wanted = sorted((at, file) for at, file in found if at <= level)
+    if level and level not in {at for at, _file in wanted}:
+        raise WMAgentError(f"{folder} has no patch p{level}-….patch for image {name}; add it or name another image")
+    return [file for _at, file in wanted]
 
 
 @dataclass(frozen=True)
@@ -54,7 +68,7 @@ class BuildRequest:
 
     def __post_init__(self) -> None:
         check_image_name(self.name)
-        _tag, level = parse_image_name(self.name)
+        level = self.patch_level
         if level and not self.patches:
             raise WMAgentError(
                 f"image {self.name} has patch level {level} but no patch; give its patch files or name the plain tag"

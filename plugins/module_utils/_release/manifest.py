@@ -127,7 +127,7 @@ def read_manifest(content: bytes, where: str) -> dict[str, Any]:
 def read_image(name: str, digest: str, manifest: dict[str, Any], config: bytes, where: str) -> Image:
     """Put an image together from checked documents.
 
-    Raises WMAgentError where the config carries no description, or one that does not match the manifest's layers.
+    Raises WMAgentError where the config carries no description, or one that contradicts the name or the layers.
     """
     try:
         data = json.loads(config)
@@ -137,6 +137,9 @@ def read_image(name: str, digest: str, manifest: dict[str, Any], config: bytes, 
             f"{where} is not a WMAgent image: its config holds no description; name an image of playbooks/image.yml"
         ) from None
     description = ImageDescription.from_dict(described)
+    if description.name != name:
+        # Otherwise a signed old image could be passed off as a new one.
+        raise WMAgentError(f"{where} calls itself {description.name}; name it so, or build {name}")
     if [_layer(wheel) for wheel in description.wheels] != manifest["layers"]:
         raise WMAgentError(
             f"{where} contradicts itself: its layers are not the wheels it describes; build the image again"
