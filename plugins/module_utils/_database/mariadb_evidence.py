@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Evidence from MariaDB with an ordinary account's rights on its own database.
 
-InnoDB notes for each table when a transaction that changed it was last committed (UPDATE_TIME): also for rows that a
-foreign key cascade changed, not for a transaction rolled back. What it does not say is made up for:
+InnoDB notes for each table when the last transaction that changed it was begun (UPDATE_TIME, set at its commit): also
+for rows that a foreign key cascade changed, not for a transaction rolled back. What it does not say is made up for:
 
-- It has a resolution of one second: the tables stay locked until that second is over.
-- A transaction still open would be committed later: the lock waits for it.
+- It has a resolution of one second: a reading waits until that second is over.
+- A transaction still open could be committed later under an old time: the tables are locked for the moment of the
+  reading, which waits for every transaction that wrote to or read from them. What no lock shows (a snapshot taken by
+  ``WITH CONSISTENT SNAPSHOT``) needs a session of this account: those are part of the reading, and count where the
+  server began any writing transaction since.
 - TRUNCATE leaves it alone: whether each table is empty is part of the reading.
 - It is lost when the server restarts: the exact start time is part of the reading.
 - It is lost when InnoDB drops a table from its dictionary cache. Tables with foreign keys always stay there; for the
@@ -16,7 +19,7 @@ foreign key cascade changed, not for a transaction rolled back. What it does not
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
@@ -39,6 +42,11 @@ _RELATED = """
 _OPENED = """
     SELECT CAST(variable_value AS UNSIGNED)
     FROM information_schema.global_status WHERE variable_name = 'OPENED_TABLE_DEFINITIONS'"""
+_LAST_TRANSACTION = """
+    SELECT CAST(variable_value AS UNSIGNED)
+    FROM information_schema.global_status WHERE variable_name = 'INNODB_MAX_TRX_ID'"""
+_SESSIONS = """
+    SELECT id, user, host FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = %s ORDER BY id"""
 _LOCKABLE = ("BASE TABLE", "SYSTEM VERSIONED")
 
 # File times and UPDATE_TIME come from a clock that the kernel advances a few milliseconds late.
@@ -49,17 +57,63 @@ def read(connection: Connection, lock_wait: float) -> dict[str, Any]:
     """One reading; see :func:`evidence.read_records`."""
     # UPDATE_TIME is told in the session's time zone, where an hour may come twice.
     connection.execute("SET SESSION time_zone = '+00:00'")
+    sessions = _other_sessions(connection)
+    # LOCK TABLES … WRITE is refused to a read-only session, though it writes nothing.
+    connection.execute("SET SESSION TRANSACTION READ WRITE")
+    try:
+        records = _read_settled(connection, time.monotonic() + lock_wait, lock_wait)
+    finally:
+        _unlock(connection)
+    return {**records, "sessions": sessions}
+
+
+def _read_settled(connection: Connection, deadline: float, lock_wait: float) -> dict[str, Any]:
+    while True:
+        names = _wait_until_settled(connection)
+        now = _server_time(connection)
+        _lock(connection, names, lock_wait)
+        records = _read_locked(connection, names)
+        if now >= _newest(records["tables"].values()) + 1 + _CLOCK_LAG:
+            return records
+        _unlock(connection)
+        if time.monotonic() > deadline:
+            raise WMAgentError(
+                f"{connection.settings.where}: database {connection.database} is being written all the time; "
+                "stop whatever does it, then try again"
+            )
+
+
+def _wait_until_settled(connection: Connection) -> list[str]:
+    """The names of all tables, once a later write can no longer get a time that a table shows already."""
     rows = connection.query(_TABLES, (connection.database,))
     names = [row[0] for row in rows if row[1] in _LOCKABLE]
     if not names:
         raise WMAgentError(f"{connection.settings.where}: database {connection.database} holds no table")
-    _lock(connection, names, lock_wait)
-    try:
-        records = _read_locked(connection, names)
-        _wait_until_settled(connection, records["tables"])
-    finally:
-        _unlock(connection)
-    return records
+    newest = _newest({"created": row[3], "updated": row[4]} for row in rows)
+    now = _server_time(connection)
+    if now < newest - 1:
+        raise WMAgentError(
+            f"{connection.settings.where}: a table was written {newest - now:.0f} s after the server's present time; "
+            "set its clock right, then try again"
+        )
+    time.sleep(max(0.0, newest + 1 + _CLOCK_LAG - now))
+    return names
+
+
+def _newest(tables: Iterable[Mapping[str, Any]]) -> int:
+    return max(
+        (value for entry in tables for value in (entry.get("updated"), entry.get("created")) if value), default=0
+    )
+
+
+def _other_sessions(connection: Connection) -> list[str]:
+    """Sessions of this account on this database; those of processes just stopped are given a second to end."""
+    deadline = time.monotonic() + 1
+    while True:
+        rows = connection.query(_SESSIONS, (connection.database,))
+        if not rows or time.monotonic() > deadline:
+            return [f"{user}@{host} ({number})" for number, user, host in rows]
+        time.sleep(0.05)
 
 
 def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
@@ -91,6 +145,7 @@ def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]
             "started": int(started),
         },
         "tables": tables,
+        "last_transaction": _last_transaction(connection),
         # Read last: what this reading itself opened is counted in.
         "definitions_opened": int(connection.query(_OPENED)[0][0]),
         "taken": int(now),
@@ -102,13 +157,13 @@ def _lock(connection: Connection, names: Sequence[str], lock_wait: float) -> Non
     # The statement's own limit must not come first: its error would not say that a lock is the reason.
     connection.execute(f"SET SESSION max_statement_time = {lock_wait + 5}")
     try:
-        connection.execute(f"LOCK TABLES {', '.join(f'{_quoted(name)} READ' for name in names)}")
+        connection.execute(f"LOCK TABLES {', '.join(f'{_quoted(name)} WRITE' for name in names)}")
     except WMAgentError as error:
         busy = _busy_tables(connection, names)
         if not busy:
             raise
         raise WMAgentError(
-            f"{connection.settings.where}: open transactions still write to {', '.join(busy[:5])} after "
+            f"{connection.settings.where}: open transactions still use {', '.join(busy[:5])} after "
             f"{lock_wait:g} s; end those sessions ({error})"
         ) from None
 
@@ -118,7 +173,7 @@ def _busy_tables(connection: Connection, names: Sequence[str]) -> list[str]:
     connection.execute("SET SESSION lock_wait_timeout = 0")
     for name in names:
         try:
-            connection.execute(f"LOCK TABLES {_quoted(name)} READ")
+            connection.execute(f"LOCK TABLES {_quoted(name)} WRITE")
         except WMAgentError:
             busy.append(name)
         finally:
@@ -148,19 +203,9 @@ def _checksum(connection: Connection, name: str, length: int | None) -> int | No
     return int(value)
 
 
-def _wait_until_settled(connection: Connection, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Hold the locks until a later write can no longer get a time that this reading holds already."""
-    newest = max(value for entry in tables.values() for value in (entry.get("updated"), entry.get("created")) if value)
-    until = newest + 1 + _CLOCK_LAG
-    now = _server_time(connection)
-    if now < newest - 1:
-        raise WMAgentError(
-            f"{connection.settings.where}: a table was written {newest - now:.0f} s after the server's present time; "
-            "set its clock right, then try again"
-        )
-    while now < until:
-        time.sleep(min(until - now, 0.5))
-        now = _server_time(connection)
+def _last_transaction(connection: Connection) -> int | None:
+    rows = connection.query(_LAST_TRANSACTION)
+    return int(rows[0][0]) if rows else None
 
 
 def _server_time(connection: Connection) -> float:
@@ -187,6 +232,12 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     for name in sorted(before["tables"].keys() | after["tables"].keys()):
         if line := _compare_table(before["tables"].get(name), after["tables"].get(name), reopened):
             lines.append(f"{name}: {line}")
+    wrote = before["last_transaction"] is None or before["last_transaction"] != after["last_transaction"]
+    if not lines and before["sessions"] and wrote:
+        lines.append(
+            f"{', '.join(before['sessions'])} was connected and the server wrote something since: "
+            "whether records were changed cannot be told; end that session"
+        )
     return lines
 
 
