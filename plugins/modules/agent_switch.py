@@ -132,11 +132,11 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.components import masked
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.effects import Options, real_effects
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import exclusive, read_journal
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import mask, read_secrets, secret_values
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import read_secrets, secret_values
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.switch import (
     find_release,
     needs_switch,
@@ -178,9 +178,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     )
     with exclusive(layout):
         result = switch_release(layout, target, params["rollout"], real_effects(layout, options))
-    answer = result.as_dict()
-    values = secret_values(options.secrets)
-    answer["problem"] = mask(answer["problem"], values)
+    answer: dict[str, Any] = masked(result.as_dict(), secret_values(options.secrets))
     return {**answer, "begun": begun}
 
 

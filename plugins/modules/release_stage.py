@@ -59,6 +59,12 @@ options:
     description: Interpreter on the agent that the release is made for.
     type: path
     default: /usr/bin/python3.11
+  work_dir:
+    description: The agent's C(General.workDir); needed only for an agent that is still to be adopted.
+    type: path
+  compare_config:
+    description: The C(config.py) that runs now, for the diff; that of the current release where left out.
+    type: path
   replace_drifted:
     description:
       - Install a release again that is there but differs from its image. Without it, that is an error.
@@ -168,7 +174,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     image, repository = _image(params)
     fetched: list[Wheel] = []
     result = stage(
-        AgentLayout(Path(params["wmagent_root"])),
+        AgentLayout(Path(params["wmagent_root"]), Path(params["work_dir"]) if params["work_dir"] else None),
         image,
         Path(params["python"]),
         ConfigInputs(
@@ -176,6 +182,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
             database=params["database_name"],
             overrides=params["config"],
             environment={key: str(value) for key, value in params["environment"].items()},
+            running=Path(params["compare_config"]) if params["compare_config"] else None,
         ),
         fetch=_fetch(params, repository, fetched),
         replace_drifted=params["replace_drifted"],
@@ -229,6 +236,8 @@ def main() -> None:
             "config": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
             "python": {"type": "path", "default": "/usr/bin/python3.11"},
+            "work_dir": {"type": "path"},
+            "compare_config": {"type": "path"},
             "replace_drifted": {"type": "bool", "default": False},
             "timeout": {"type": "float", "default": 60},
             "image_documents": {"type": "dict"},

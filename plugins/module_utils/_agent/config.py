@@ -98,7 +98,11 @@ def render_config(
             "overrides": dict(overrides),
         }
         answer = _run(
-            python, request, {**environment, "WMCORE_ROOT": str(prefix), "PYTHONHASHSEED": "0"}, timeout, secrets
+            python,
+            request,
+            {**environment, "WMCORE_ROOT": str(prefix), "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"},
+            timeout,
+            secrets,
         )
         if answer.returncode != 0 or not output.is_file():
             lines = mask(answer.stderr.strip(), secret_values(secrets)).splitlines()

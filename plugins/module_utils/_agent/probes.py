@@ -9,7 +9,8 @@ from typing import Any
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.components import collect_evidence, wait_for_verdict
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout, Release
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.preflight import Probes
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.server import read_databases, settings_from_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import settings_from_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.server import read_databases
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database import connection as database
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.guard import differences
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.schema_reader import read_structure

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import server as couchdb
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import settings_from_secrets
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import (
     Connection,
     DatabaseSettings,
@@ -21,7 +22,7 @@ class AgentRecords:
 
     def __init__(self, settings: DatabaseSettings, secrets: Mapping[str, str], timeout: float = 30) -> None:
         self._settings = settings
-        self._couch = couchdb.settings_from_secrets(secrets)
+        self._couch = settings_from_secrets(secrets)
         self._timeout = timeout
         self._session: Connection | None = None
 

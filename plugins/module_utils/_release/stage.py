@@ -42,12 +42,14 @@ class ConfigInputs:
     database:    name of the MariaDB database
     overrides:   dotted names → values
     environment: environment of the components
+    running:     config.py that runs now, for the diff; the current release's where None
     """
 
     secrets: Path
     database: str = "wmagent"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    running: Path | None = None
 
 
 Fetch = Callable[[BlobStore, list[Wheel]], None]
@@ -99,7 +101,7 @@ def stage(
     existing = _existing(final, image)
     drift = release_drift(existing) if existing else []
     if existing and not (drift and _must_replace(layout, existing, drift, replace_drifted)):
-        return _refresh_config(layout, existing, drift, render, secret_values(secrets), check)
+        return _refresh_config(layout, existing, drift, render, secret_values(secrets), check, config.running)
     store = BlobStore(layout.blobs)
     wheels = list(image.description.part(RELEASE_PART))
     missing = store.missing(wheels)
@@ -118,7 +120,7 @@ def stage(
         files_linked=done.files_linked,
         files_written=done.files_written,
         bytes_on_disk=done.bytes_on_disk,
-        diff=_config_diff(layout, done.release, read_config(done.release.config), secret_values(secrets)),
+        diff=_config_diff(layout, done.release, read_config(done.release.config), secret_values(secrets), config.running),
     )
 
 
@@ -182,13 +184,14 @@ def _refresh_config(
     render: Render,
     secrets: list[str],
     check: bool,
+    running: Path | None,
 ) -> dict[str, Any]:
     """Bring the config of a release that stands up to date, unless components run with it."""
     wanted = render(release.prefix, release.prefix, release.python)
     differs = wanted != read_config(release.config) or not is_as_written(release.path)
     current = _is_current(layout, release)
     change = differs and not current
-    diff = _config_diff(layout, release, wanted, secrets) if differs else []
+    diff = _config_diff(layout, release, wanted, secrets, running) if differs else []
     if change and not check:
         with staging(layout):
             write_config(release.path, wanted)
@@ -205,15 +208,17 @@ def _refresh_config(
     )
 
 
-def _config_diff(layout: AgentLayout, release: Release, wanted: str, secrets: list[str]) -> list[dict[str, str]]:
-    """From the current release's config to the one of ``release``, secrets masked."""
-    name, before = "", ""
+def _config_diff(
+    layout: AgentLayout, release: Release, wanted: str, secrets: list[str], running: Path | None
+) -> list[dict[str, str]]:
+    """From the config that runs now to the one of ``release``, secrets masked."""
+    before = ""
     with contextlib.suppress(WMAgentError):
-        current = layout.current_release()
-        name, before = current.name, read_config(current.config)
+        running = running or layout.current_release().config
+        before = read_config(running)
     return [
         {
-            "before_header": f"{name or 'no release'}/config.py",
+            "before_header": str(running or "no config.py"),
             "after_header": f"{release.name}/config.py",
             "before": masked(before, secrets),
             "after": masked(wanted, secrets),

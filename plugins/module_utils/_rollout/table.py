@@ -3,14 +3,18 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+WIDEST = 88
+"""Characters after which a cell is wrapped."""
 
 
 def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> list[str]:
     """Lines of a table: header, rule, one line for each row. ``None`` and missing cells are shown as ``-``.
 
-    A cell that is a list takes one line for each of its items.
+    A cell that is a list takes a line for each of its items; long ones are wrapped.
     """
     body: list[list[str]] = []
     for row in rows:
@@ -28,11 +32,10 @@ def text_table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> lis
 def _lines(value: Any) -> list[str]:
     if value is None or value == []:
         return ["-"]
-    if isinstance(value, (list, tuple)):
-        return [str(item) for item in value]
     if isinstance(value, float):
         return [f"{value:.2f}"]
-    return [str(value)]
+    items = value if isinstance(value, (list, tuple)) else [value]
+    return [line for item in items for line in textwrap.wrap(str(item), WIDEST, subsequent_indent="  ") or [""]]
 
 
 def human_bytes(count: float | None) -> str:
