@@ -25,8 +25,8 @@ options:
     default: current
   compare_versions:
     description:
-      - For an adopted agent, tell packages too whose version is not that of the image of the same tag, where a release of
-        that is installed. Without a patch by hand there are such packages where the agent was deployed at another time.
+      - For an adopted agent, tell packages too whose version is not that of the image of the same tag, where a release
+        of that is installed. There are such packages wherever the agent was deployed at another time, patched or not.
     type: bool
     default: false
 """

@@ -236,10 +236,8 @@ def staging(layout: AgentLayout, name: str = "") -> Iterator[None]:
     Raises WMAgentError where another run holds it. The kernel lets go of it when its holder dies.
     """
     with _plain_errors(layout):
-        fresh = not layout.deploy.is_dir()
-        layout.incoming.mkdir(parents=True, exist_ok=True)
-        if fresh:
-            layout.deploy.chmod(0o700)
+        layout.deploy.mkdir(mode=0o700, exist_ok=True)
+        layout.incoming.mkdir(exist_ok=True)
         handle = os.open(layout.deploy / "staging", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:

@@ -44,16 +44,19 @@ def run_parallel(work: Callable[[list[Item]], Result], parts: Sequence[list[Item
     if len(parts) <= 1:
         return [work(part) for part in parts]
     children = [_start(work, part) for part in parts]
+    running = [child for child, _pipe in children]
     answers: list[Any] = []
     try:
-        for index, (child, pipe) in enumerate(children):
-            answers.append(_collect(child, pipe))
-            children[index] = (0, pipe)
-    finally:
         for child, pipe in children:
-            if child:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
+            answer = _read_all(pipe)
+            os.waitpid(child, 0)
+            running.remove(child)  # from here on its number may be somebody else's
+            answers.append(_unpack(answer))
+    finally:
+        for child in running:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+        for _child, pipe in children:
             os.close(pipe)
     return answers
 
@@ -88,14 +91,18 @@ def _answer(work: Callable[[list[Item]], Any], part: list[Item]) -> bytes:
         return pickle.dumps((False, traceback.format_exc().strip().splitlines()[-1]))
 
 
-def _collect(child: int, pipe: int) -> Any:
+def _read_all(pipe: int) -> bytes:
     chunks = []
     while chunk := os.read(pipe, 1 << 20):
         chunks.append(chunk)
-    os.waitpid(child, 0)
-    if not chunks:
-        raise WMAgentError("a worker process was killed (out of memory?); run again")
-    good, answer = pickle.loads(b"".join(chunks))  # noqa: S301 - written by our own child
+    return b"".join(chunks)
+
+
+def _unpack(content: bytes) -> Any:
+    try:
+        good, answer = pickle.loads(content)  # noqa: S301 - written by our own child
+    except (EOFError, pickle.UnpicklingError):
+        raise WMAgentError("a worker process was killed (out of memory?); run again") from None
     if not good:
         raise WMAgentError(answer)
     return answer
