@@ -21,7 +21,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.interpreter 
 from support.wheels import PYTHON, describe_wheel, make_image  # noqa: E402
 
 TOUCHES = frozenset(
-    [
+    (
         "open",
         "os.rename",
         "os.mkdir",
@@ -33,7 +33,7 @@ TOUCHES = frozenset(
         "os.fork",
         "subprocess.Popen",
         "os.utime",
-    ]
+    )
 )
 
 

@@ -181,7 +181,7 @@ SECRETS = {
     "COUCH_HOST": "127.0.0.1",
     "COUCH_PORT": "5984",
     **dict.fromkeys(
-        [
+        (
             "REQMGR2_URL",
             "WMSTATS_URL",
             "GLOBAL_WORKQUEUE_URL",
@@ -196,7 +196,7 @@ SECRETS = {
             "RUCIO_ACCOUNT",
             "RUCIO_HOST",
             "RUCIO_AUTH",
-        ],
+        ),
         "http://127.0.0.1:1/none",
     ),
     "TEAMNAME": "testbed",

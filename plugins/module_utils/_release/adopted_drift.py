@@ -45,8 +45,8 @@ def environment_drift(prefix: Path, image_wheels: Iterable[Wheel] = ()) -> list[
     there = {path: status for path, status in walk(library)}
     found = [
         Difference(path, "extra")
-        for path in (posixpath.normpath(f"{_below(library, prefix)}/{name}") for name in _unexplained(there))
-        if path not in recorded
+        for path in (f"{_below(library, prefix)}/{name}" for name in _unexplained(there))
+        if path not in recorded and not is_byte_code_of_a_source(path, recorded)
     ]
     to_read = []
     for path, choices in recorded.items():

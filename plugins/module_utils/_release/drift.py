@@ -83,7 +83,7 @@ def tree_drift(prefix: Path, expected: FileList) -> list[Difference]:
             found += _quick_difference(path, status, file)
             if stat.S_ISREG(status.st_mode) and status.st_size == file.size:
                 to_read.append((path, file))
-        elif path not in OWN_FILES and not is_byte_code_of_a_source(path, there):
+        elif path not in OWN_FILES and not _is_cache_of_one(path, there, expected.files):
             found.append(Difference(path, "extra"))
     return sorted(found + read_and_compare(prefix, to_read))
 
@@ -122,6 +122,10 @@ def walk(prefix: Path) -> Iterator[tuple[str, os.stat_result]]:
                         yield entry.path[len(root) + 1 :], entry.stat(follow_symlinks=False)
     except OSError as error:
         raise WMAgentError(f"{error.filename or prefix} cannot be read ({error.strerror}); check its owner") from None
+
+
+def _is_cache_of_one(path: str, *sources: Any) -> bool:
+    return any(is_byte_code_of_a_source(path, known) for known in sources)
 
 
 def _link_difference(prefix: Path, path: str, status: os.stat_result, target: str) -> list[Difference]:

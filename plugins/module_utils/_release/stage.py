@@ -120,7 +120,9 @@ def stage(
         files_linked=done.files_linked,
         files_written=done.files_written,
         bytes_on_disk=done.bytes_on_disk,
-        diff=_config_diff(layout, done.release, read_config(done.release.config), secret_values(secrets), config.running),
+        diff=_config_diff(
+            layout, done.release, read_config(done.release.config), secret_values(secrets), config.running
+        ),
     )
 
 
