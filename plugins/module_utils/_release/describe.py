@@ -53,5 +53,5 @@ def _install(wheels: Sequence[Path], folder: Path, tools: BuildTools) -> Path:
     listing = folder / "wheels.txt"
     listing.write_text("".join(f"{wheel.absolute()}\n" for wheel in wheels), encoding="utf-8")
     command = ["pip", "install", "--quiet", "--python", str(prefix / "bin" / "python"), "--no-deps", "--no-index"]
-    tools.uv([*command, "--offline", "--cache-dir", str(tools.cache / "uv"), "-r", str(listing)], what)
+    tools.uv([*command, "--offline", "--no-cache", "-r", str(listing)], what)
     return prefix
