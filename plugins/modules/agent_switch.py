@@ -148,23 +148,11 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Switch, or tell what would be done. Raises WMAgentError."""
     layout = AgentLayout(Path(params["wmagent_root"]))
+    if check:
+        return _plan(layout, params["release"])
     target = find_release(layout, params["release"])
     journal = read_journal(layout)
     begun = journal is not None and journal.target == target.name
-    if check:
-        origin = journal.origin if journal and begun else layout.current_release().name
-        return {
-            "changed": needs_switch(layout, target),
-            "origin": origin,
-            "target": target.name,
-            "begun": begun,
-            "problem": "",
-            "phases": {},
-            "stopped": [],
-            "started": [],
-            "records": {},
-            "resumed_at": "",
-        }
     options = Options(
         secrets=read_secrets(Path(params["secrets"])),
         database_name=params["database_name"],
@@ -180,6 +168,26 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
         result = switch_release(layout, target, params["rollout"], real_effects(layout, options))
     answer: dict[str, Any] = masked(result.as_dict(), secret_values(options.secrets))
     return {**answer, "begun": begun}
+
+
+def _plan(layout: AgentLayout, release: str) -> dict[str, Any]:
+    """What a check run tells. It may come before adoption and staging, which a check run only tells of as well."""
+    journal = read_journal(layout)
+    plan: dict[str, Any] = {"problem": "", "phases": {}, "stopped": [], "started": [], "records": {}, "resumed_at": ""}
+    if not layout.is_adopted():
+        return {**plan, "changed": True, "origin": "deployed by hand", "target": release, "begun": False}
+    current = layout.current_release()
+    if release not in {name for one in layout.all_releases() for name in (one.name, one.image, one.digest)}:
+        return {**plan, "changed": True, "origin": current.name, "target": release, "begun": False}
+    target = find_release(layout, release)
+    begun = journal is not None and journal.target == target.name
+    return {
+        **plan,
+        "changed": needs_switch(layout, target),
+        "origin": journal.origin if journal and begun else current.name,
+        "target": target.name,
+        "begun": begun,
+    }
 
 
 def main() -> None:

@@ -76,6 +76,7 @@ def component_environment(release: Release, environment: Mapping[str, str]) -> d
     path = environment.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
     base |= {
         "PATH": f"{release.prefix}/bin:{path}",
+        "PWD": user.pw_dir,  # WMCore.Agent.Daemon.Details.run reads it, and a session without a shell has none
         "VIRTUAL_ENV": str(release.prefix),
         "WMCORE_ROOT": str(release.prefix),
         "WMA_DEPLOY_DIR": str(release.prefix),  # AgentStatusWatcher reads etc/replication_selector.json below it
