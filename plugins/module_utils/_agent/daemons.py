@@ -95,6 +95,16 @@ def remove_threads_file(component_dir: Path) -> bool:
     return True
 
 
+def remove_timers(component_dir: Path) -> None:
+    """Remove the timers that AgentWatchdog left for a component.
+
+    A component signals the thread ids in them (Utils.wmcoreDTools.resetWatchdogTimer), and once AgentWatchdog has ended,
+    those may be anyone's.
+    """
+    for timer in component_dir.glob("Timer-*"):
+        timer.unlink(missing_ok=True)
+
+
 def read_threads(component_dir: Path) -> frozenset[int] | None:
     """Thread ids that threads.json expects beside the main one; None where it is missing or does not parse."""
     try:

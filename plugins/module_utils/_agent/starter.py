@@ -115,8 +115,13 @@ def rename_process(arguments: Sequence[str]) -> None:
 
 
 def descriptors() -> set[int]:
-    """Open file descriptors of this process; the listing's own, closed by now, may be among them."""
-    return {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+    """Open file descriptors of this process."""
+    found = set()
+    for name in [int(entry.name) for entry in Path("/proc/self/fd").iterdir()]:
+        with contextlib.suppress(OSError):  # the listing's own is closed by now
+            os.fstat(name)
+            found.add(name)
+    return found
 
 
 def size_of(path: Path) -> int:

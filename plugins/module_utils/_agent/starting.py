@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import json
 import os
@@ -112,6 +113,7 @@ class PreparedStart:
         answer = self._answer(time.monotonic() + self._timeout)
         if answer is None or answer["event"] != "ready":
             reason = answer["message"] if answer else self._last_words()
+            self._process.kill()
             self.abandon()
             raise WMAgentError(f"the release cannot start its components: {reason}")
         self.components = list(answer["described"])
@@ -207,6 +209,8 @@ class PreparedStart:
                     return None
                 block = os.read(self._process.stdout.fileno(), 65536)
                 if not block:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        self._process.wait(timeout=1)
                     return None
                 self._pending += block
         line, _, self._pending = self._pending.partition(b"\n")
@@ -269,7 +273,7 @@ def prepare_start(
 
 
 def _settle(results: dict[str, Started], logs: Mapping[str, Path], seconds: float) -> None:
-    """Mark those as failed that die within ``seconds``."""
+    """Watch for ``seconds``, or until one dies; mark those as failed that died."""
     watched: dict[str, Handle] = {}
     for name, one in results.items():
         process = processes.read_process(one.pid) if one.how == UP and one.pid else None
@@ -278,10 +282,9 @@ def _settle(results: dict[str, Started], logs: Mapping[str, Path], seconds: floa
         elif one.how == UP:
             results[name] = _died(one, logs[name])
     deadline = time.monotonic() + seconds
-    living = dict(watched)
-    while living and (left := deadline - time.monotonic()) > 0:
-        survivors = processes.wait_gone(living.values(), left)
-        living = {name: handle for name, handle in living.items() if handle in survivors}
+    while watched and (left := deadline - time.monotonic()) > 0:
+        if len(processes.wait_gone(watched.values(), left)) < len(watched):
+            break
     for name, handle in watched.items():
         if not handle.alive():
             results[name] = _died(results[name], logs[name])

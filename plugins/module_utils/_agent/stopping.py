@@ -149,7 +149,11 @@ def stop_components(
         results += _stop_gracefully(rest, timeout, graceful_timeout, heartbeats)
     else:
         results += _end(rest, timeout)
-    return results + _stop_late_comers(owner, components, timeout, results)
+    results += _stop_late_comers(owner, components, timeout, results)
+    if not daemons.component_processes(owner).get(WATCHDOG):
+        for one in results:
+            daemons.remove_timers(owner.work_dir / one.component)
+    return results
 
 
 def _stop_gracefully(
