@@ -90,6 +90,10 @@ _HELP_LINK = re.compile(r"Help: https?://\S+")
 _ORACLE_CODE = re.compile(r"\b(?:ORA|DPY|DPI)-\d{4,5}\b")
 
 
+class DatabaseBusyError(WMAgentError):
+    """A lock that another session holds was not given up in time."""
+
+
 def driver(dialect: str) -> Any:
     """The DB-API module for a dialect. Raises WMAgentError where none is installed."""
     for name in _DRIVERS[dialect]:
@@ -117,7 +121,8 @@ def translate(settings: DatabaseSettings, error: BaseException, timeout: float) 
     if template in (_UNREACHABLE, _OTHER, _LOST) and re.search(r"timed out|timeout", text, re.IGNORECASE):
         template = _TIMEOUT
     why = text.replace(settings.password, "********") if settings.password else text
-    return WMAgentError(
+    kind = DatabaseBusyError if template is _LOCKED else WMAgentError
+    return kind(
         f"{settings.where} " + template.format(why=why[:300], user=settings.user, name=settings.name, timeout=timeout)
     )
 

@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.driver_errors import DatabaseBusyError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 CHECKSUM_LIMIT = 16 * 1024 * 1024
@@ -158,13 +159,11 @@ def _lock(connection: Connection, names: Sequence[str], lock_wait: float) -> Non
     connection.execute(f"SET SESSION max_statement_time = {lock_wait + 5}")
     try:
         connection.execute(f"LOCK TABLES {', '.join(f'{_quoted(name)} WRITE' for name in names)}")
-    except WMAgentError as error:
+    except DatabaseBusyError:
         busy = _busy_tables(connection, names)
-        if not busy:
-            raise
         raise WMAgentError(
-            f"{connection.settings.where}: open transactions still use {', '.join(busy[:5])} after "
-            f"{lock_wait:g} s; end those sessions ({error})"
+            f"{connection.settings.where}: open transactions still use {', '.join(busy[:5]) or 'its tables'} after "
+            f"{lock_wait:g} s; end those sessions"
         ) from None
 
 
@@ -174,7 +173,7 @@ def _busy_tables(connection: Connection, names: Sequence[str]) -> list[str]:
     for name in names:
         try:
             connection.execute(f"LOCK TABLES {_quoted(name)} WRITE")
-        except WMAgentError:
+        except DatabaseBusyError:
             busy.append(name)
         finally:
             _unlock(connection)
