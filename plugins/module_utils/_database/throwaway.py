@@ -138,6 +138,8 @@ class MariaDBServer:
             f"--port={port}",
             "--bind-address=127.0.0.1",
             f"--pid-file={self.folder / 'mariadb.pid'}",
+            # A starting server removes the temporary tables of others that share its folder for them.
+            f"--tmpdir={self.folder}",
             *_SMALL,
             *PRODUCTION_OPTIONS,
             *self.options,
@@ -207,7 +209,9 @@ def install_data_directory(folder: Path, timeout: float = 60) -> Path:
         "--innodb-log-file-size=16M",
     ]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+        with tempfile.TemporaryDirectory(prefix="wmagent-mariadb-") as scratch:
+            command.append(f"--tmpdir={scratch}")
+            done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
         raise WMAgentError(f"mariadb-install-db did not finish in {timeout:g} s; look at this host's load") from None
     if done.returncode != 0:

@@ -125,7 +125,7 @@ def _deploy(agent: Agent, source: software.Source, couch: Couch) -> bool:
     marker = agent.folder / "deployed.json"
     if marker.exists():
         return False
-    shared, _ = software.build(agent.lab, source)
+    shared = software.build(agent.lab, source)
     tag = software.tag_of(shared)
     home = agent.root / f"v{tag}"
     deployed = _Deployed(home / "sw", home / "sw" / "bin" / "python", home / "config" / "wmagent" / "config.py")
@@ -146,7 +146,7 @@ def _deploy(agent: Agent, source: software.Source, couch: Couch) -> bool:
     if agent.hand_patch:
         software.hand_patch(deployed.prefix)
     _link(agent.root / "current", Path(home.name))
-    marker.write_text(json.dumps({"tag": tag, "source": source.key}) + "\n", encoding="utf-8")
+    marker.write_text(json.dumps({"tag": tag, "software": shared.name}) + "\n", encoding="utf-8")
     return True
 
 
@@ -220,6 +220,9 @@ def _make_config(agent: Agent, deployed: _Deployed, work_dir: Path) -> None:
         environment=_environment(agent, deployed),
     )
     _private(deployed.config, text)
+    if agent.components:
+        request = {"config": str(deployed.config), "components": list(agent.components)}
+        _inside(agent, deployed, "keep_components", request, 60)
 
 
 def _seed(agent: Agent, deployed: _Deployed, tag: str, work_dir: Path) -> None:

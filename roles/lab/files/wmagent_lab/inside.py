@@ -216,6 +216,24 @@ def couchapps(request: Request) -> None:
         push(str(Path(sys.prefix) / "data" / "couchapps" / app), f"{url}/{name}")
 
 
+def keep_components(request: Request) -> None:
+    """Leave only some components in config.py: AgentWatchdog starts every other one that stands there.
+
+    The settings of the rest stay, since components read each other's.
+    """
+    from WMCore.Configuration import loadConfigurationFile, saveConfigurationFile
+
+    config, kept = loadConfigurationFile(request["config"]), request["components"]
+    unknown = sorted(set(kept) - set(config.listComponents_()))
+    if unknown:
+        sys.exit(f"this release has no component {', '.join(unknown)}; correct wmagent_components")
+    config._internal_components = [name for name in config.listComponents_() if name in kept]
+    if hasattr(config, "AgentWatchdog") and hasattr(config.AgentWatchdog, "watchedComponents"):
+        watched = config.AgentWatchdog.watchedComponents
+        config.AgentWatchdog.watchedComponents = [name for name in watched if name in kept]
+    saveConfigurationFile(config, request["config"])
+
+
 def start(request: Request) -> None:
     """Start components as ``wmcoreD --start`` does, without its pause of a second after each."""
     from WMCore.Configuration import loadConfigurationFile
@@ -252,4 +270,6 @@ def _write_threads(folders: dict[str, Path], settle: float) -> None:
 
 
 if __name__ == "__main__":
-    {verb.__name__: verb for verb in (database, seed, couchapps, start)}[sys.argv[1]](json.load(sys.stdin))
+    {verb.__name__: verb for verb in (database, seed, couchapps, keep_components, start)}[sys.argv[1]](
+        json.load(sys.stdin)
+    )

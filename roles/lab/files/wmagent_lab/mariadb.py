@@ -57,6 +57,8 @@ def up(lab: Lab) -> bool:
         # Relative to the data directory: a deep lab folder would be too long for a socket's address.
         "--socket=mariadb.sock",
         "--pid-file=mariadb.pid",
+        # A starting server removes the temporary tables of others that share its folder for them.
+        f"--tmpdir={folder}",
         f"--port={port}",
         "--bind-address=127.0.0.1",
         f"--init-file={_accounts(lab)}",

@@ -55,22 +55,31 @@ def down(lab: Lab) -> bool:
     return bool(stopped)
 
 
-def remove(lab: Lab, agent: str | None) -> bool:
-    """Remove an agent's folder, and the whole lab with the last one; True where anything was there."""
-    if not lab.root.exists():
+def remove_agent(lab: Lab, agent: str) -> bool:
+    """Remove one agent's folder and its CouchDB, its components having been stopped; True where anything was there."""
+    _refuse_other_folder(lab)
+    folders = [lab.agents / agent, lab.service(couchdb.service_name(agent))]
+    processes.stop(folders[1], 60)
+    present = [folder for folder in folders if folder.exists()]
+    for folder in present:
+        shutil.rmtree(folder)
+    return bool(present)
+
+
+def remove(lab: Lab) -> bool:
+    """Remove the lab once no agent stands in it any more; True where it was there."""
+    _refuse_other_folder(lab)
+    if not lab.root.exists() or (lab.agents.is_dir() and any(lab.agents.iterdir())):
         return False
-    if not lab.file.exists():
-        raise WMAgentError(f"{lab.root} holds no {lab.file.name}, so it is no lab and stays; check wmagent_lab_dir")
-    if agent:
-        processes.stop(lab.service(couchdb.service_name(agent)), 60)
-        shutil.rmtree(lab.agents / agent, ignore_errors=True)
-    if lab.agents.is_dir() and any(lab.agents.iterdir()):
-        return True
     down(lab)
-    left = processes.under(lab.root)
-    processes.end(left)
+    processes.end(processes.under(lab.root))
     shutil.rmtree(lab.root)
     return True
+
+
+def _refuse_other_folder(lab: Lab) -> None:
+    if lab.root.exists() and not lab.file.exists():
+        raise WMAgentError(f"{lab.root} holds no {lab.file.name}, so it is no lab and stays; check wmagent_lab_dir")
 
 
 def _names(folder: Path) -> list[str]:

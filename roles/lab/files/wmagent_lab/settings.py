@@ -24,9 +24,13 @@ MARKER = "lab.json"
 
 @dataclass(frozen=True)
 class Lab:
-    """Paths of one lab; ``root`` is ``wmagent_lab_dir``."""
+    """Paths of one lab; ``root`` is ``wmagent_lab_dir``.
+
+    shared_software: folder of by-hand software that several labs share; by default the lab has its own
+    """
 
     root: Path
+    shared_software: Path | None = None
 
     @property
     def file(self) -> Path:
@@ -46,7 +50,7 @@ class Lab:
     @property
     def software(self) -> Path:
         """By-hand software, one folder for each tag, copied to every agent."""
-        return self.root / "software"
+        return self.shared_software or self.root / "software"
 
     def service(self, name: str) -> Path:
         """Folder of one service: ``mariadb``, ``central``, ``couchdb-<agent>``."""

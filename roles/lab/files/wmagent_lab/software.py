@@ -14,6 +14,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -35,25 +36,30 @@ class Source:
     requirements: tuple[str, ...]
     python: str
 
-    @property
     def key(self) -> str:
-        """Folder name for what this source gives."""
-        digest = hashlib.sha256("\n".join((self.image, self.repository, *self.requirements, self.python)).encode())
-        return f"{self.image or 'index'}-{digest.hexdigest()[:12]}"
+        """Folder name for what this source gives: an image's content, or the words of the requirements."""
+        if self.image:
+            image = open_repository(self.repository, timeout=60).image(self.image)
+            return f"{image.name}-{image.digest.removeprefix('sha256:')[:12]}"
+        digest = hashlib.sha256("\n".join((*self.requirements, self.python)).encode())
+        return f"index-{digest.hexdigest()[:12]}"
 
 
-def is_built(lab: Lab, source: Source) -> bool:
-    """True where ``build`` has nothing to do."""
-    return (lab.software / source.key / DONE).exists()
+def build(lab: Lab, source: Source, timeout: float = 1800) -> Path:
+    """The by-hand environment of ``source``, made where it is not there yet. ``timeout``: seconds."""
+    folder = lab.software / source.key()
+    lab.software.mkdir(parents=True, exist_ok=True)
+    # Agents come up side by side: one makes the environment, the others wait for it.
+    with (lab.software / f".{folder.name}.lock").open("w") as handle:
+        flock(handle, LOCK_EX)
+        if not (folder / DONE).exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            _install(source, folder, timeout)
+            (folder / DONE).touch()
+    return folder
 
 
-def build(lab: Lab, source: Source, timeout: float = 1800) -> tuple[Path, bool]:
-    """The by-hand environment of ``source``, and whether it had to be made. ``timeout``: seconds."""
-    folder = lab.software / source.key
-    if (folder / DONE).exists():
-        return folder, False
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.parent.mkdir(parents=True, exist_ok=True)
+def _install(source: Source, folder: Path, timeout: float) -> None:
     uv = _uv()
     _run([uv, "venv", "--quiet", "--python", source.python, str(folder)], timeout)
     base = [uv, "pip", "install", "--quiet", "--python", str(folder / "bin" / "python"), "--link-mode", "copy"]
@@ -65,11 +71,8 @@ def build(lab: Lab, source: Source, timeout: float = 1800) -> tuple[Path, bool]:
             constraints.write_text(BUILD_CONSTRAINTS, encoding="ascii")
             _run([*base, "--build-constraint", str(constraints), *source.requirements], timeout)
     # Compiled once here instead of by each component of each agent while it starts.
-    _run(
-        [str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(_site_packages(folder))], timeout, {1}
-    )
-    (folder / DONE).touch()
-    return folder, True
+    compile_all = [str(folder / "bin" / "python"), "-m", "compileall", "-q", "-j", "0", str(_site_packages(folder))]
+    _run(compile_all, timeout, {1})
 
 
 def copy(software: Path, prefix: Path) -> None:

@@ -14,7 +14,7 @@ from . import agent as agents
 from . import processes, services
 from .agent import Agent
 from .settings import Lab
-from .software import Source, build, is_built
+from .software import Source
 
 Request = dict[str, Any]
 
@@ -23,7 +23,8 @@ def run(verb: str, request: Request) -> dict[str, Any]:
     """Do one verb. Raises WMAgentError."""
     if verb not in _VERBS:
         raise WMAgentError(f"no verb {verb}; there are: {', '.join(_VERBS)}")
-    lab = Lab(Path(request["lab"]).resolve())
+    shared = request.get("software")
+    lab = Lab(Path(request["lab"]).resolve(), Path(shared).resolve() if shared else None)
     if request.get("check"):
         return {"changed": _would_change(verb, lab, request)}
     return _VERBS[verb](lab, request)
@@ -34,10 +35,10 @@ def _would_change(verb: str, lab: Lab, request: Request) -> bool:
     runs = bool(processes.under(lab.agents / request["agent"])) if "agent" in request else False
     stands = {
         "services-up": lambda: not services.all_up(lab),
-        "software": lambda: not is_built(lab, _source(request)),
         "agent-up": lambda: not runs,
         "agent-stop": lambda: runs,
         "services-down": lambda: services.any_up(lab),
+        "agent-remove": lambda: (lab.agents / request["agent"]).exists(),
         "remove": lambda: lab.root.exists(),
     }
     return stands[verb]()
@@ -45,11 +46,6 @@ def _would_change(verb: str, lab: Lab, request: Request) -> bool:
 
 def _services_up(lab: Lab, request: Request) -> dict[str, Any]:
     return {"changed": services.up(lab)}
-
-
-def _software(lab: Lab, request: Request) -> dict[str, Any]:
-    folder, changed = build(lab, _source(request))
-    return {"changed": changed, "folder": str(folder)}
 
 
 def _agent_up(lab: Lab, request: Request) -> dict[str, Any]:
@@ -69,8 +65,14 @@ def _services_down(lab: Lab, request: Request) -> dict[str, Any]:
     return {"changed": services.down(lab)}
 
 
+def _agent_remove(lab: Lab, request: Request) -> dict[str, Any]:
+    agent = _agent(lab, request)
+    stopped = agents.stop(agent)
+    return {"changed": services.remove_agent(lab, agent.name) or stopped}
+
+
 def _remove(lab: Lab, request: Request) -> dict[str, Any]:
-    return {"changed": services.remove(lab, request.get("agent"))}
+    return {"changed": services.remove(lab)}
 
 
 def _source(request: Request) -> Source:
@@ -100,9 +102,9 @@ def _agent(lab: Lab, request: Request) -> Agent:
 
 _VERBS: dict[str, Callable[[Lab, Request], dict[str, Any]]] = {
     "services-up": _services_up,
-    "software": _software,
     "agent-up": _agent_up,
     "agent-stop": _agent_stop,
     "services-down": _services_down,
+    "agent-remove": _agent_remove,
     "remove": _remove,
 }
