@@ -9,13 +9,17 @@ PLAY := $(BIN)/ansible-playbook
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export UV_CACHE_DIR ?= $(CURDIR)/.cache/uv
-export WMAGENT_CACHE_DIR ?= $(CURDIR)/.cache/images
 REPOSITORY := $(CURDIR)/build/images
-OLD_IMAGE := 2.4.5.8-p1
+OLD_IMAGE := 2.4.4
 NEW_IMAGE := 2.4.5.9-p1
+# Both sides of the schema change, the tags whose own pins no longer resolve, and a patch's base.
+TEST_IMAGES := "2.3.9.2", "2.4.0", "2.4.1", "2.4.2", "2.4.5.9"
+comma := ,
+build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$(REPOSITORY) \
+	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-down images test unit lint bench docs lock build clean
+.PHONY: help setup demo demo-down images test-images test unit lint bench docs lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -24,7 +28,10 @@ setup: ## apt packages and .venv, where missing
 	@tools/setup
 
 images: setup ## the images of the demo, into build/images
-	@tests/support/build_images $(OLD_IMAGE) $(NEW_IMAGE)
+	@$(call build_images,"$(OLD_IMAGE)"$(comma) "$(NEW_IMAGE)")
+
+test-images: images ## those and the other images that tests and benchmarks need
+	@$(call build_images,$(TEST_IMAGES))
 
 demo: images ## three agents deployed by hand, rolled to a new release
 	@$(PLAY) playbooks/lab.yml -e wmagent_lab_image=$(OLD_IMAGE)
@@ -33,8 +40,7 @@ demo: images ## three agents deployed by hand, rolled to a new release
 demo-down: setup ## end the demo's processes and remove its folder
 	@$(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent
 
-test: lint ## lint and all tests
-	@tests/support/build_images --for-tests
+test: lint test-images ## lint and all tests
 	@$(PYTEST) tests
 
 unit: setup ## tests that need no image and no lab
@@ -45,8 +51,7 @@ lint: setup ## ansible-lint, ruff, mypy
 	@$(BIN)/mypy -p ansible_collections.dmwm.wmagent.plugins
 	@$(BIN)/ansible-lint --offline -q
 
-bench: setup ## measure; ONLY=<word> runs some
-	@tests/support/build_images --for-tests
+bench: test-images ## measure; ONLY=<word> runs some
 	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 docs: setup ## check the documentation of every module and role
