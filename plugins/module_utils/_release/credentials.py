@@ -83,7 +83,7 @@ def _from_docker(host: str) -> Credentials | None:
         if token := entry.get("registrytoken"):
             return Credentials(token=token, origin=str(file))
         try:
-            user, colon, secret = base64.b64decode(entry.get("auth", "")).decode().partition(":")
+            user, colon, secret = base64.b64decode(entry.get("auth", ""), validate=True).decode().partition(":")
         except ValueError:
             raise WMAgentError(f"{file}: the entry of {host} cannot be decoded; log in again") from None
         if user and colon:
