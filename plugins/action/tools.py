@@ -16,6 +16,8 @@ class ActionModule(SendingAction):
     """See the module of the same name for the documentation."""
 
     def _send(self, args: dict[str, Any], task_vars: dict[str, Any]) -> dict[str, Any]:
+        if not args.get("image"):
+            return self._module({**args, "wheels": [], "bundle": None}, task_vars)
         repository = open_repository(text_argument(args, "repository"))
         image, _documents = image_of(repository, text_argument(args, "image"), text_argument(args, "digest", ""))
         tools = image.description.part(TOOLS_PART)

@@ -20,13 +20,15 @@ extends_documentation_fragment:
   - dmwm.wmagent.agent.changes
 options:
   image:
-    description: Name of the image whose tools are wanted.
+    description:
+      - Name of the image whose tools are wanted.
+      - Where left out, the newest tools that are there are taken, as a rollback does.
     type: str
-    required: true
+    default: ''
   repository:
-    description: The image repository as the controller reaches it, a folder or an C(http(s)) URL.
+    description: The image repository as the controller reaches it, a folder or an C(http(s)) URL. Needed with O(image).
     type: str
-    required: true
+    default: ''
   digest:
     description: Digest of the image's manifest; another one is refused. Empty for any.
     type: str
@@ -87,6 +89,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.tools import (
     install_tools,
     missing_tools,
+    newest_tools,
     tools_folder,
     tools_ready,
 )
@@ -94,6 +97,9 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.tools import
 
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Make the environment where it is missing; tell what is missing where no bundle came."""
+    if not params["image"]:
+        environment = newest_tools(Path(params["tools_dir"]))
+        return {"changed": False, "python": str(environment / "bin" / "python"), "missing": []}
     wheels = [Wheel(**{**wheel, "size": int(wheel["size"]), "part": TOOLS_PART}) for wheel in params["wheels"]]
     folder, python = Path(params["tools_dir"]), Path(params["python"])
     environment = tools_folder(folder, wheels, python)
@@ -111,8 +117,8 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "image": {"type": "str", "required": True},
-            "repository": {"type": "str", "required": True},
+            "image": {"type": "str", "default": ""},
+            "repository": {"type": "str", "default": ""},
             "digest": {"type": "str", "default": ""},
             "tools_dir": {"type": "path", "default": "~/.ansible/dmwm.wmagent"},
             "python": {"type": "path", "default": "/usr/bin/python3.11"},

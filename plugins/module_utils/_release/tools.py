@@ -38,6 +38,16 @@ def tools_ready(environment: Path) -> bool:
     return (environment / FILES_FILE).is_file() and (environment / "bin" / "python").exists()
 
 
+def newest_tools(folder: Path) -> Path:
+    """The tools environment that was made last. Raises WMAgentError where there is none."""
+    ready = [environment for environment in folder.glob("tools-*") if tools_ready(environment)]
+    if not ready:
+        raise WMAgentError(
+            f"no tools below {folder}; they come with an image: set wmagent_image and wmagent_repository"
+        )
+    return max(ready, key=lambda environment: environment.stat().st_mtime)
+
+
 def missing_tools(folder: Path, wheels: Sequence[Wheel]) -> list[Wheel]:
     """Wheels that have to be sent before the environment can be made."""
     return BlobStore(folder / "blobs").missing(wheels)
