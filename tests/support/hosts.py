@@ -129,13 +129,15 @@ class SshHost:
         if self._outer.poll() is not None:
             raise RuntimeError(f"test host {self.name} ended: {(self.folder / 'sshd.log').read_text()[-2000:]}")
 
-    def run(self, argv: Sequence[str], timeout: float = 60, **options: Any) -> subprocess.CompletedProcess[str]:
-        """Run a command in the host, past ssh and past a cut link; its output is captured."""
+    def run(
+        self, argv: Sequence[str], timeout: float = 60, folder: str | Path = "/", **options: Any
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in `folder` of the host, past ssh and past a cut link; its output is captured."""
         enter = ["nsenter", f"--target={self._first}", "--mount", "--uts", "--ipc", "--net", "--pid", "--"]
-        merged: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL, **options}
-        if "input" in merged:
-            del merged["stdin"]
-        return subprocess.run([*enter, *argv], capture_output=True, text=True, timeout=timeout, check=False, **merged)
+        command = [*enter, "env", f"--chdir={folder}", *argv]
+        if "input" not in options:
+            options["stdin"] = subprocess.DEVNULL
+        return subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False, **options)
 
     def path(self, inside: str | Path) -> Path:
         """A path from here to the absolute path `inside` the host; absolute links on the way lead astray."""
