@@ -50,8 +50,6 @@ class Couch:
     def _server(self, method: str, words: list[str], body: Any) -> Answer:
         if words[0] == "_dbs_info" and method == "POST":
             return 200, [self._info_row(name) for name in (body or {}).get("keys", [])]
-        if method not in ("GET", "HEAD"):
-            raise StoreError(405, "method_not_allowed", "Only GET,HEAD allowed")
         fixed: dict[str, Any] = {
             "": {
                 "couchdb": "Welcome",
@@ -68,7 +66,7 @@ class Couch:
             "_scheduler/docs": {"total_rows": 0, "offset": 0, "docs": []},
             "_session": {"ok": True, "userCtx": {"name": "wmagent", "roles": ["_admin"]}},
         }
-        if "/".join(words) not in fixed:
+        if "/".join(words) not in fixed or method not in ("GET", "HEAD"):
             raise StoreError(501, "not_implemented", f"this is a stand-in: it has no /{'/'.join(words)}")
         return 200, fixed["/".join(words)]
 
@@ -94,6 +92,8 @@ class Couch:
         if key.startswith("_local/"):
             return self._local(method, database, key, body)
         if method in ("GET", "HEAD"):
+            if {"open_revs", "conflicts"} & set(query):
+                raise StoreError(501, "not_implemented", "this is a stand-in: it keeps no conflicting revisions")
             return 200, database.get(key)
         if method == "PUT":
             if "rev" in query and isinstance(body, dict):
@@ -132,11 +132,18 @@ class Couch:
             return 202, {"ok": True}
         if name == "_ensure_full_commit":
             return 201, {"ok": True, "instance_start_time": "0"}
-        if name in ("_revs_limit", "_purged_infos_limit"):
-            return 200, 1000 if method == "GET" else {"ok": True}
+        if name in database.limits:
+            return 200, self._limit(method, database, name, body)
         if name == "_security":
             return 200, {} if method == "GET" else {"ok": True}
         raise StoreError(501, "not_implemented", f"this is a stand-in: it has no {name}")
+
+    @staticmethod
+    def _limit(method: str, database: Database, name: str, body: Any) -> Any:
+        if method != "PUT":
+            return database.limits[name]
+        database.limits[name] = int(body)
+        return {"ok": True}
 
     @staticmethod
     def _bulk(database: Database, body: Any) -> list[Document]:

@@ -39,6 +39,7 @@ class Database:
         self.documents: dict[str, Document] = {}
         self.changed_at: dict[str, int] = {}
         self.local: dict[str, Document] = {}
+        self.limits = {"_revs_limit": 1000, "_purged_infos_limit": 1000}
 
     def update_seq(self, number: int | None = None) -> str:
         """Opaque to clients but for "same or not" and the number before the dash."""
@@ -75,11 +76,11 @@ class Database:
         present = self.documents.get(identifier)
         if not new_edits:
             revision = str(body["_rev"])
-            if present and _order(str(present["_rev"])) >= _order(revision):
-                return revision
+            if present and present["_rev"] != revision and str(present["_rev"]).split("-")[1] not in _history(body):
+                raise StoreError(501, "not_implemented", "this is a stand-in: it keeps no conflicting revisions")
         else:
             self._check_revision(present, body.get("_rev"))
-            generation = _order(str(present["_rev"]))[0] + 1 if present else 1
+            generation = int(str(present["_rev"]).split("-")[0]) + 1 if present else 1
             revision = f"{generation}-{_digest(body)}"
         self.documents[identifier] = {**body, "_id": identifier, "_rev": revision}
         self.sequence += 1
@@ -167,6 +168,6 @@ def _digest(body: Document) -> str:
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _order(revision: str) -> tuple[int, str]:
-    number, _, digest = revision.partition("-")
-    return int(number), digest
+def _history(body: Document) -> list[str]:
+    """Digests of the revisions that a replicated document comes from."""
+    return list(body.get("_revisions", {}).get("ids", []))
