@@ -55,6 +55,11 @@ options:
     description: Environment of the components.
     type: dict
     default: {}
+  components:
+    description: The only components that C(config.py) lists; all of the template's where empty.
+    type: list
+    elements: str
+    default: []
   python:
     description: Interpreter on the agent that the release is made for.
     type: path
@@ -182,6 +187,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
             database=params["database_name"],
             overrides=params["config"],
             environment={key: str(value) for key, value in params["environment"].items()},
+            components=params["components"],
             running=Path(params["compare_config"]) if params["compare_config"] else None,
         ),
         fetch=_fetch(params, repository, fetched),
@@ -235,6 +241,7 @@ def main() -> None:
             "database_name": {"type": "str", "default": "wmagent"},
             "config": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
+            "components": {"type": "list", "elements": "str", "default": []},
             "python": {"type": "path", "default": "/usr/bin/python3.11"},
             "work_dir": {"type": "path"},
             "compare_config": {"type": "path"},

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -75,12 +75,14 @@ def render_config(
     work_dir: Path,
     overrides: Mapping[str, Any],
     environment: Mapping[str, str],
+    components: Sequence[str] = (),
     timeout: float = 60,
 ) -> str:
     """Text of config.py for the release under ``prefix``, made by that release's own ``wmagent-mod-config``.
 
     final_prefix: where the release will stand, if it is still being installed under ``prefix``.
     overrides: dotted names of config.py's sections, e.g. ``{"JobSubmitter.maxJobsPerPoll": 500}``.
+    components: the only ones that config.py lists; all of the template's where empty
     timeout:   seconds.
 
     The secrets travel through a pipe, never on a command line. Raises WMAgentError.
@@ -96,6 +98,7 @@ def render_config(
             "agent_number": int(secrets["AGENT_NUMBER"]) if secrets["AGENT_NUMBER"].isdigit() else 0,
             "submit_script": str((final_prefix or prefix) / "etc" / "submit_py3.sh"),
             "overrides": dict(overrides),
+            "components": list(components),
         }
         answer = _run(
             python,

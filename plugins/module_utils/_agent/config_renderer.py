@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import runpy
 import sys
+from typing import Any
 
 
 def main() -> int:
@@ -27,6 +28,12 @@ def main() -> int:
     config.Agent.agentNumber = request["agent_number"]
     if hasattr(config, "JobSubmitter"):
         config.JobSubmitter.submitScript = request["submit_script"]
+    if request["components"]:
+        unknown = sorted(set(request["components"]) - set(config.listComponents_()))
+        if unknown:
+            sys.stderr.write(f"wmagent_components names {', '.join(unknown)}, which this release does not have\n")
+            return 1
+        keep_components(config, request["components"])
     for dotted, value in request["overrides"].items():
         *sections, name = dotted.split(".")
         target = config
@@ -38,6 +45,14 @@ def main() -> int:
         setattr(target, name, value)
     saveConfigurationFile(config, request["output"])
     return 0
+
+
+def keep_components(config: Any, kept: list[str]) -> None:
+    """Leave out all other components: AgentWatchdog starts every one that config.py lists. Their settings stay."""
+    config._internal_components = [name for name in config.listComponents_() if name in kept]
+    watchdog = getattr(config, "AgentWatchdog", None)
+    if watchdog is not None and hasattr(watchdog, "watchedComponents"):
+        watchdog.watchedComponents = [name for name in watchdog.watchedComponents if name in kept]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class ConfigInputs:
     database:    name of the MariaDB database
     overrides:   dotted names → values
     environment: environment of the components
+    components:  the only ones that config.py lists; all where empty
     running:     config.py that runs now, for the diff; the current release's where None
     """
 
@@ -49,6 +50,7 @@ class ConfigInputs:
     database: str = "wmagent"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    components: Sequence[str] = ()
     running: Path | None = None
 
 
@@ -173,6 +175,7 @@ def _renderer(layout: AgentLayout, config: ConfigInputs, secrets: Mapping[str, s
             work_dir=Path(os.path.realpath(layout.work_dir)),
             overrides=config.overrides,
             environment=config.environment,
+            components=config.components,
         )
         return text.replace(str(here), str(final))
 
