@@ -23,7 +23,14 @@ _TOOK = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d),(\d{3}):\d+:INFO:\w+:(\w+
 _FATAL = re.compile(r"Error in event loop \(2\)|Error in worker algorithm \(1\)|PostMortem: choked")
 _FRAME = re.compile(r'^\s*File "(?:[^"]*/)?([^"/]+)", line \d+, in (\S+)')
 _KIND = re.compile(r"^([A-Za-z_][\w.]*)(?::|$)")
-_REASON = re.compile(r"PostMortem: choked when initializing with error: (.+)")
+# What WMCore.WorkerThreads.BaseWorkerThread and WMCore.Agent.Harness say before the stack, which may follow on the same
+# line; where the exception is a WMCore.WMException, its text is a block with the message somewhere in it.
+_REASONS = (
+    re.compile(r"PostMortem: choked when initializing with error: (.+)"),
+    re.compile(r"Error in worker algorithm \(1\):\s*Backtrace:\s*(?:<[^>\n]*>)?\s*(\S.*?)(?=\s*File \"|\n|\Z)"),
+    re.compile(r"Error in event loop \(2\):\s*(?:<[^>\n]*>)?\s*(\S.*)"),
+)
+_WM_EXCEPTION = re.compile(r"<@=+ WMException Start[\s\S]*?^Message: *(\S.*)", re.M)
 _TRACE = "Traceback (most recent call last):"
 
 
@@ -32,11 +39,13 @@ class Trace:
     """One traceback or fatal message.
 
     signature: exception type and the functions it came through, without line numbers: the same fault in two releases
+    reason:    exception and message, in one line
     excerpt:   its last lines
     fatal:     a worker thread or the component has ended by it
     """
 
     signature: str
+    reason: str
     excerpt: str
     fatal: bool = False
 
@@ -136,11 +145,20 @@ def _trace(lines: list[str], fatal: bool) -> Trace:
     frames = [match for line in lines if (match := _FRAME.match(line))]
     last_frame = max((at for at, line in enumerate(lines) if _FRAME.match(line)), default=0)
     # The message after the type may span lines and differ each time, so only the type counts.
-    kinds = (match[1] for line in lines[last_frame + 1 :] if (match := _KIND.match(line)))
-    kind = "fatal" if fatal else next(kinds, "unknown")
+    raised = next((line for line in lines[last_frame + 1 :] if _KIND.match(line)), "unknown")
+    signature = " ".join(["fatal" if fatal else raised.partition(":")[0], *(f"{one[1]}:{one[2]}" for one in frames)])
     kept = [line for line in lines if line.strip()]
-    signature = " ".join([kind, *(f"{match[1]}:{match[2]}" for match in frames)])
-    return Trace(signature, "\n".join(kept[-8:])[-2000:], fatal)
+    reason = fatal_reason("\n".join(kept)) if fatal else raised
+    return Trace(signature, reason[-500:], "\n".join(kept[-8:])[-2000:], fatal)
+
+
+def fatal_reason(text: str) -> str:
+    """Why a worker or a component has ended, in one line, out of what WMCore logs or writes into wm_workers then."""
+    block = _WM_EXCEPTION.search(text)
+    for pattern in _REASONS:
+        if match := pattern.search(text):
+            return block[1].strip() if block and match[1].startswith("<@") else match[1].strip()
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
 def last_cycles(text: str) -> dict[str, float]:
@@ -158,20 +176,22 @@ def last_cycles(text: str) -> dict[str, float]:
 
 def telling_line(text: str) -> str:
     """The one line of a dying component's last words that says why; empty for an empty text."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    reasons = [match[1] for line in lines if (match := _REASON.search(line))]
-    if reasons:
-        return reasons[-1]
     found = traces(text)
-    lines = [line.strip() for line in found[-1].excerpt.splitlines()] if found else lines
-    return lines[-1][-500:] if lines else ""
+    if fatal := [trace for trace in found if trace.fatal]:
+        return fatal[-1].reason
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return found[-1].reason if found else lines[-1][-500:] if lines else ""
 
 
-def last_lines(path: Path, begin: int, count: int = 15) -> str:
-    """The last lines written after ``begin``, empty ones left out; empty where the log cannot be read."""
+def written_since(path: Path, offset: int) -> str:
+    """The end of what was written after ``offset``; empty where the log cannot be read."""
     try:
         size = path.stat().st_size
-        text = read_part(path, max(begin if begin <= size else 0, size - 64 * 1024), size)
+        return read_part(path, max(offset if offset <= size else 0, size - 64 * 1024), size)
     except OSError:
         return ""
+
+
+def last_lines(text: str, count: int = 15) -> str:
+    """The last lines of a text, empty ones left out."""
     return "\n".join([line for line in text.splitlines() if line.strip()][-count:])

@@ -98,8 +98,8 @@ def remove_threads_file(component_dir: Path) -> bool:
 def remove_timers(component_dir: Path) -> None:
     """Remove the timers that AgentWatchdog left for a component.
 
-    A component signals the thread ids in them (Utils.wmcoreDTools.resetWatchdogTimer), and once AgentWatchdog has ended,
-    those may be anyone's.
+    A component signals the thread ids in them (Utils.wmcoreDTools.resetWatchdogTimer), and once AgentWatchdog has
+    ended, those may be anyone's.
     """
     for timer in component_dir.glob("Timer-*"):
         timer.unlink(missing_ok=True)

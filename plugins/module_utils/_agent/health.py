@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.component_log import LogEvidence
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.component_log import LogEvidence, fatal_reason
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.daemons import WATCHDOG
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.heartbeats import DEFAULT_THRESHOLD, Worker
 
@@ -162,7 +162,8 @@ def _worst(states: Iterable[str]) -> str:
 def _judge_one(one: ComponentEvidence, since: float | None, strict: bool) -> ComponentVerdict:
     findings = _process_findings(one, since)
     if not one.absent:
-        findings += _thread_findings(one) + _worker_findings(one) + _log_findings(one, strict)
+        # What tells most comes first.
+        findings += _worker_findings(one) + _log_findings(one, strict) + _thread_findings(one)
     return ComponentVerdict(one.component, _worst(finding.state for finding in findings), tuple(findings), one)
 
 
@@ -213,8 +214,7 @@ def _one_worker(one: ComponentEvidence, worker: Worker) -> list[Finding]:
     if worker.pid != one.pid or worker.last_updated < one.started - _START_SLACK:
         return [Finding(UNHEALTHY, f"worker {name} has not reported since the start")]
     if worker.state == "Error":
-        last = worker.error_message.strip().splitlines()
-        return [Finding(UNHEALTHY, f"worker {name} has ended: {last[0] if last else 'no message'}", final=True)]
+        return [Finding(UNHEALTHY, f"worker {name} has ended: {fatal_reason(worker.error_message)}", final=True)]
     if worker.state not in ("Start", "Running"):
         return [Finding(INCONCLUSIVE, f"worker {name} is in the unknown state {worker.state!r}")]
     silence = one.now - worker.last_updated
@@ -244,14 +244,12 @@ def _log_findings(one: ComponentEvidence, strict: bool) -> list[Finding]:
         return [Finding(INCONCLUSIVE, one.log.error)]
     found = []
     for trace in one.log.new:
-        lines = [line.strip() for line in trace.excerpt.splitlines() if line.strip()]
-        text = lines[-1] if lines else trace.signature
         if trace.fatal:
-            found.append(Finding(UNHEALTHY, f"a worker or the component has ended by an exception: {text}", final=True))
+            found.append(Finding(UNHEALTHY, f"a thread of it has ended: {trace.reason}", final=True))
         elif strict:
-            found.append(Finding(UNHEALTHY, f"new traceback in ComponentLog: {text}", final=True))
+            found.append(Finding(UNHEALTHY, f"new traceback in ComponentLog: {trace.reason}", final=True))
         else:
-            found.append(Finding(HEALTHY, f"traceback since its start: {text}"))
+            found.append(Finding(HEALTHY, f"traceback since its start: {trace.reason}"))
     if one.log.known:
         found.append(Finding(HEALTHY, f"{one.log.known} tracebacks that its log had before the start, too"))
     return found

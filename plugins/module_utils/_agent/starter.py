@@ -204,7 +204,7 @@ class Start:
         living = alive(self.pid)
         text = self.new_log()
         if not living:
-            raise Refusal(text[-4000:].decode("utf-8", "replace").strip() or "it ended without a word")
+            raise Refusal(text[-32000:].decode("utf-8", "replace").strip() or "it ended without a word")
         return INITIALIZED in text or self.threads_stable()
 
     def new_log(self) -> bytes:

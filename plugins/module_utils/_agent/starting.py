@@ -171,7 +171,7 @@ class PreparedStart:
                 log_offset=answer["offset"],
                 tries=answer["tries"],
                 error=component_log.telling_line(left),
-                last_lines="\n".join(left.splitlines()[-15:]),
+                last_lines=component_log.last_lines(left),
             )
         for name in wanted - set(results):
             # AgentWatchdog is held back on purpose after a failure; anything else was lost with the starter.
@@ -292,5 +292,6 @@ def _settle(results: dict[str, Started], logs: Mapping[str, Path], seconds: floa
 
 
 def _died(one: Started, log: Path) -> Started:
-    last = component_log.last_lines(log, one.log_offset)
-    return replace(one, how=FAILED, error=component_log.telling_line(last) or "it left no word", last_lines=last)
+    left = component_log.written_since(log, one.log_offset)
+    reason = component_log.telling_line(left) or "it left no word"
+    return replace(one, how=FAILED, error=reason, last_lines=component_log.last_lines(left))

@@ -55,7 +55,7 @@ def test_another_function_or_exception_is_new(tmp_path: Path) -> None:
     log.write_text(START + trace() + START + trace("insert") + trace(message="KeyError: 'x'") + trace("insert"))
     found = read_log(log, "A")
     assert len(found.new) == 2
-    assert found.new[1].excerpt.endswith("KeyError: 'x'")
+    assert found.new[1].reason == "KeyError: 'x'"
     assert not any(one.fatal for one in found.new)
 
 
@@ -107,5 +107,12 @@ def test_the_telling_line() -> None:
     assert telling_line("") == ""
     assert telling_line(f"{STAMP}INFO:A:hello\nlast\n\n") == "last"
     assert telling_line(trace()) == "ValueError: no"
+    assert telling_line(CRASH) == "boom"
+    assert telling_line(CRASH.replace(" boom", ' (1146, "Table gone")\n[SQL: SELECT]')) == '(1146, "Table gone")'
+    loop = f"{STAMP}ERROR:BaseWorkerThread:Error in event loop (2): <A object at 0x7f> boom\nBacktrace:\n  File x\n"
+    assert telling_line(loop) == "boom"
+    block = "<@===== WMException Start =====@>\nException Class: X\nMessage: no table\nClassName : None\n"
+    assert telling_line(CRASH.replace(" boom", " " + block)) == "no table"
     post_mortem = f"{STAMP}CRITICAL:Harness:PostMortem: choked when initializing with error: (2002, 'gone')\n  File x\n"
     assert telling_line(post_mortem) == "(2002, 'gone')"
+    assert telling_line(post_mortem + trace()) == "(2002, 'gone')"

@@ -25,7 +25,7 @@ from hypothesis import strategies as st
 
 NOW = 10_000.0
 WORKER = Worker("A", "APoller", 7, "Running", NOW - 20, 120, 0.5)
-TRACE = Trace("ValueError A.py:x", "ValueError: no")
+TRACE = Trace("ValueError A.py:x", "ValueError: no", "…")
 GOOD = ComponentEvidence(
     component="A",
     now=NOW,
@@ -59,7 +59,7 @@ CASES = [
     (but(threads=0, lost=(8,)), UNHEALTHY, "1 workers have only 0 living threads"),
     (but(threads=0), UNHEALTHY, "only 0 living threads"),
     (but(lost=(8,)), INCONCLUSIVE, "1 of 1 threads of its start have ended"),
-    (but(lost=(8,), workers=()), UNHEALTHY, "threads of its start have ended"),
+    (but(lost=(8,), workers=()), UNHEALTHY, "none of its workers has registered"),
     (but(lost=(8,), database_error="down"), UNHEALTHY, "threads of its start have ended"),
     (but(component="AgentWatchdog", lost=(8,)), HEALTHY, ""),
     (but(database_error="MariaDB is down"), INCONCLUSIVE, "MariaDB is down"),
