@@ -130,6 +130,11 @@ class Connection:
         return self.settings.dialect
 
     @property
+    def read_only(self) -> bool:
+        """Whether the session refuses every write."""
+        return self._read_only
+
+    @property
     def database(self) -> str:
         """The MariaDB database, or the Oracle account that owns the tables."""
         return self.settings.user.upper() if self.dialect == ORACLE else self.settings.name

@@ -58,14 +58,13 @@ def read(connection: Connection, lock_wait: float) -> dict[str, Any]:
     """One reading; see :func:`evidence.read_records`."""
     # UPDATE_TIME is told in the session's time zone, where an hour may come twice.
     connection.execute("SET SESSION time_zone = '+00:00'")
-    sessions = _other_sessions(connection)
+    _let_sessions_end(connection)
     # LOCK TABLES … WRITE is refused to a read-only session, though it writes nothing.
     connection.execute("SET SESSION TRANSACTION READ WRITE")
     try:
-        records = _read_settled(connection, time.monotonic() + lock_wait, lock_wait)
+        return _read_settled(connection, time.monotonic() + lock_wait, lock_wait)
     finally:
         _unlock(connection)
-    return {**records, "sessions": sessions}
 
 
 def _read_settled(connection: Connection, deadline: float, lock_wait: float) -> dict[str, Any]:
@@ -76,7 +75,7 @@ def _read_settled(connection: Connection, deadline: float, lock_wait: float) -> 
         records = _read_locked(connection, names)
         if now >= _newest(records["tables"].values()) + 1 + _CLOCK_LAG:
             return records
-        _unlock(connection)
+        connection.execute("UNLOCK TABLES")
         if time.monotonic() > deadline:
             raise WMAgentError(
                 f"{connection.settings.where}: database {connection.database} is being written all the time; "
@@ -107,14 +106,16 @@ def _newest(tables: Iterable[Mapping[str, Any]]) -> int:
     )
 
 
-def _other_sessions(connection: Connection) -> list[str]:
-    """Sessions of this account on this database; those of processes just stopped are given a second to end."""
+def _let_sessions_end(connection: Connection) -> None:
+    """Give the sessions of processes that were just stopped a second to end."""
     deadline = time.monotonic() + 1
-    while True:
-        rows = connection.query(_SESSIONS, (connection.database,))
-        if not rows or time.monotonic() > deadline:
-            return [f"{user}@{host} ({number})" for number, user, host in rows]
+    while _other_sessions(connection) and time.monotonic() < deadline:
         time.sleep(0.05)
+
+
+def _other_sessions(connection: Connection) -> list[str]:
+    """Sessions of this account on this database besides this one."""
+    return [f"{user}@{host} ({number})" for number, user, host in connection.query(_SESSIONS, (connection.database,))]
 
 
 def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]:
@@ -146,6 +147,7 @@ def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]
             "started": int(started),
         },
         "tables": tables,
+        "sessions": _other_sessions(connection),
         "last_transaction": _last_transaction(connection),
         # Read last: what this reading itself opened is counted in.
         "definitions_opened": int(connection.query(_OPENED)[0][0]),
@@ -176,13 +178,15 @@ def _busy_tables(connection: Connection, names: Sequence[str]) -> list[str]:
         except DatabaseBusyError:
             busy.append(name)
         finally:
-            _unlock(connection)
+            connection.execute("UNLOCK TABLES")
     return busy
 
 
 def _unlock(connection: Connection) -> None:
     try:
         connection.execute("UNLOCK TABLES")
+        if connection.read_only:
+            connection.execute("SET SESSION TRANSACTION READ ONLY")
     except WMAgentError:  # a session that is gone holds no lock either; the first error is the one to tell
         return
 

@@ -33,6 +33,8 @@ _SMALL = (
     "--key-buffer-size=1M",
     "--skip-name-resolve",
     "--skip-log-bin",
+    "--loose-innodb-flush-method=nosync",
+    "--loose-sync-frm=0",
 )
 _USER = "wmagent"
 _SOCKET_PATH_LIMIT = 100
