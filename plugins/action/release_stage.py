@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description import RELEASE_PART
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.repository import open_repository
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.stage import image_of
 from ansible_collections.dmwm.wmagent.plugins.plugin_utils.sending import SendingAction, bundle_size, text_argument
@@ -23,7 +24,7 @@ class ActionModule(SendingAction):
         args.update(image_documents=documents, bundle=None)
         answer = self._module(args, task_vars)
         wanted = {entry["digest"] for entry in answer.get("missing", [])}
-        wheels = [wheel for wheel in image.description.wheels if wheel.digest in wanted]
+        wheels = [wheel for wheel in image.description.part(RELEASE_PART) if wheel.digest in wanted]
         size = bundle_size(wheels)
         if wheels and not self._task.check_mode and not answer.get("failed"):
             args["bundle"], size = self._transfer_bundle(repository, wheels)

@@ -24,7 +24,8 @@ class Fleet:
         self.repository = folder / "images"
         bulk = {f"WMCore/m{n}.py": (f"x = '{n}'\n" * 4000).encode() for n in range(4)}
         helper = make_wheel(folder / "w", "helper", "1", {"helper.py": b"h = 1\n"})
-        tools = [installer_wheel(folder / "w"), make_wheel(folder / "w", "pymysql", "1", {"pymysql.py": b""})]
+        pymysql = make_wheel(folder / "w", "pymysql", "1", {"pymysql.py": b""})
+        tools = [installer_wheel(folder / "w"), pymysql, helper]  # helper is in both parts, but travels once
         base = make_wheel(folder / "w", "wmagent", "1.0", wmagent_files(bulk))
         changed = {**bulk, "WMCore/__init__.py": b"__version__ = 'p1'\n"}
         self.patch_wheel = make_wheel(folder / "w", "wmagent", "1.0+p1", wmagent_files(changed))[0]

@@ -209,10 +209,10 @@ def _is_complete(incoming: Path) -> bool:
 
 
 def _installed_lists(layout: AgentLayout) -> Iterator[tuple[Path, FileList]]:
-    for release in layout.all_releases():
-        if not release.adopted:
-            with contextlib.suppress(WMAgentError):  # a damaged list only means that there is nothing to share
-                yield release.path, read_file_list(release.path)
+    for folder in sorted(layout.releases.iterdir()):
+        with contextlib.suppress(WMAgentError):  # a damaged release only means that it has nothing to share
+            if not read_release(folder).adopted:
+                yield folder, read_file_list(folder)
 
 
 def _made(path: str, content: bytes) -> PlannedFile:

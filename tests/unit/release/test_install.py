@@ -273,6 +273,15 @@ def test_a_leftover_that_is_not_right_is_thrown_away(layout: AgentLayout, base: 
     assert list(layout.incoming.iterdir()) == []
 
 
+def test_a_damaged_release_next_to_it_does_not_matter(
+    layout: AgentLayout, base: Wheels, patched: Wheels, install: Install
+) -> None:
+    first = install("1.0", base).release
+    (first.path / "release.json").write_text("{")
+    (layout.releases / "stray").mkdir()
+    assert install("1.0-p1", patched).files_linked == 0
+
+
 def test_two_stagings_at_once_are_refused(layout: AgentLayout) -> None:
     with staging(layout), pytest.raises(WMAgentError, match="another run is staging"), staging(layout):
         pass
