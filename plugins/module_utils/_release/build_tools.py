@@ -16,6 +16,15 @@ from pathlib import Path
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 _LAST_LINES = 6
+_LENGTH = 700
+_NOISE = (
+    "WARNING:",
+    "warning:",
+    "[notice]",
+    "error: subprocess-exited-with-error",
+    "ERROR: Failed building wheel",
+    "ERROR: Failed to build",
+)
 
 
 @dataclass(frozen=True)
@@ -101,8 +110,10 @@ def _find_uv() -> str:
 
 
 def _last_words(output: str) -> str:
-    """The end of a program's complaint in one line, without decoration and without lines that only frame others."""
+    """A program's complaint in one line, without decoration and without lines that only frame others."""
     lines = [" ".join(line.strip(" \t│\u00d7╰─▶┌└").split()) for line in output.splitlines()]
-    lines = [line for line in lines if line and not line.startswith(("WARNING:", "warning:", "[notice]"))]
-    wanted = [line for line in lines if line.lower().startswith(("error", "because", "hint"))] or lines
-    return "; ".join(wanted[-_LAST_LINES:])[:600] or "no reason given"
+    lines = [line for line in lines if line and not line.startswith(_NOISE)]
+    if any(line.startswith("cause:") for line in lines):
+        return "; ".join(lines)[:_LENGTH]
+    wanted = [line for line in lines if "error:" in line.lower() or line.lower().startswith(("because", "hint"))]
+    return "; ".join((wanted or lines)[-_LAST_LINES:])[:_LENGTH] or "no reason given"

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import shlex
 import shutil
 import tempfile
 import zipfile
@@ -203,7 +204,7 @@ def _alone(file: Path) -> Iterator[None]:
 
 def _repeatable(work: Path) -> dict[str, str]:
     """An environment in which a compiler leaves neither time nor place in what it makes."""
-    here = f"-ffile-prefix-map={work}=."
+    here = shlex.quote(f"-ffile-prefix-map={work}=.")
     return {
         "SOURCE_DATE_EPOCH": str(EPOCH),
         "PYTHONHASHSEED": "0",
