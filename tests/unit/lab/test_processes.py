@@ -51,15 +51,19 @@ def test_a_process_that_ignores_sigterm_is_killed(tmp_path):
 
 
 def test_only_what_runs_from_the_folder_is_found(tmp_path, stranger):
-    inside = tmp_path / "inside"
-    inside.mkdir()
-    child = subprocess.Popen(SLEEP, cwd=inside)
+    script = tmp_path / "inside" / "component.py"
+    script.parent.mkdir()
+    script.write_text(SLEEP[2])
+    ours = subprocess.Popen([sys.executable, str(script)])
+    shell = subprocess.Popen(["sleep", "600"], cwd=script.parent)
+    editor = subprocess.Popen(["tail", "-f", str(script)], stdout=subprocess.DEVNULL)
     try:
-        assert [item.pid for item in processes.under(tmp_path)] == [child.pid]
+        assert [item.pid for item in processes.under(tmp_path)] == [ours.pid]
         assert processes.under(tmp_path / "ins") == []
     finally:
-        child.kill()
-        child.wait()
+        for child in (ours, shell, editor):
+            child.kill()
+            child.wait()
 
 
 def test_a_service_that_ends_while_starting_is_an_error_with_its_last_words(tmp_path):

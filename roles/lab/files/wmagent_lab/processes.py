@@ -167,7 +167,7 @@ def _reap(pid: int) -> None:
 
 
 def under(folder: Path) -> list[Running]:
-    """Our live processes that run from under ``folder``: by interpreter path, script path or working directory."""
+    """Our live processes whose program, or whose Python script, stands under ``folder``."""
     root = str(folder.resolve()) + "/"
     found = []
     for entry in Path("/proc").iterdir():
@@ -193,7 +193,7 @@ def command_line(pid: int) -> list[str]:
 
 
 def _runs_from(entry: Path, root: str) -> bool:
-    words = command_line(int(entry.name))[:2]
-    if any(word.startswith(root) for word in words):
-        return True
-    return bool(words) and f"{(entry / 'cwd').readlink()}/".startswith(root)
+    """Neither a working directory nor a file to edit makes a process ours: that may be somebody's shell or editor."""
+    program, *arguments = [*command_line(int(entry.name))[:2], ""][:2]
+    script = arguments[0] if Path(program).name.startswith("python") else ""
+    return program.startswith(root) or script.startswith(root)
