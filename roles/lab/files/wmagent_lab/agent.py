@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.adopt import find_deployment
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.components import failures, prepare_start
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.config import render_config
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import RELEASE_FILE, AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import mask, read_secrets, secret_values
@@ -37,7 +39,7 @@ class Agent:
     environment: ``wmagent_environment``
     overrides:   ``wmagent_config``
     components:  ``wmagent_components``; empty for all that the config names
-    start:       ``upstream`` (``wmcoreD --start``) or ``quick`` (the same without its pauses)
+    start:       ``upstream`` (``wmcoreD --start``) or ``quick`` (this collection's own starter)
     """
 
     lab: Lab
@@ -86,14 +88,26 @@ def start(agent: Agent) -> bool:
         return False
     deployed = _current(agent)
     if agent.start == "quick":
-        request = {"config": str(deployed.config), "components": list(agent.components), "timeout": 60, "settle": 2.0}
-        _inside(agent, deployed, "start", request, 180)
+        _start_quickly(agent)
         return True
     argv = [str(deployed.prefix / "bin" / "wmcoreD"), "--start", f"--config={deployed.config}"]
     if agent.components:
         argv.append(f"--components={','.join(agent.components)}")
     _python(agent, deployed, argv, "", 300)
     return True
+
+
+def _start_quickly(agent: Agent) -> None:
+    layout = AgentLayout(agent.root)
+    if layout.is_adopted():
+        release = layout.current_release()
+    else:
+        deployment = find_deployment(agent.root)
+        layout = AgentLayout(agent.root, by_hand_work=deployment.work_dir)
+        release = deployment.release(layout)
+    prepared = prepare_start(release, layout, agent.components, agent.environment, timeout=120)
+    if failed := failures(prepared.go()):
+        raise WMAgentError(f"{agent.name}: {failed}")
 
 
 def stop(agent: Agent) -> bool:

@@ -7,7 +7,6 @@ Passwords come in through stdin, never on a command line. Only here is WMCore im
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -234,42 +233,5 @@ def keep_components(request: Request) -> None:
     saveConfigurationFile(config, request["config"])
 
 
-def start(request: Request) -> None:
-    """Start components as ``wmcoreD --start`` does, without its pause of a second after each."""
-    from WMCore.Configuration import loadConfigurationFile
-    from WMCore.WMFactory import WMFactory
-
-    config = loadConfigurationFile(request["config"])
-    folders = {}
-    for component in request["components"] or config.listComponents_():
-        section = config.component_(component)
-        folders[component] = Path(os.path.expandvars(section.componentDir))
-        for stale in ("Daemon.xml", "threads.json"):
-            (folders[component] / stale).unlink(missing_ok=True)
-        WMFactory("componentFactory").loadObject(classname=section.namespace, args=config).startDaemon(keepParent=True)
-    deadline = time.monotonic() + request["timeout"]
-    for component, folder in folders.items():
-        while not (folder / "Daemon.xml").exists():
-            if time.monotonic() > deadline:
-                sys.exit(f"{component} did not start within {request['timeout']} s; see {folder}/ComponentLog")
-            time.sleep(0.05)
-    _write_threads(folders, request["settle"])
-
-
-def _write_threads(folders: dict[str, Path], settle: float) -> None:
-    """``threads.json`` of each component, once its threads are up. Releases before 2.4 know no such file."""
-    try:
-        from Utils.ProcFS import processStatus
-        from Utils.Utilities import extractFromXML
-    except ImportError:
-        return
-    time.sleep(settle)
-    for folder in folders.values():
-        status = processStatus(extractFromXML(str(folder / "Daemon.xml"), "ProcessID"))
-        (folder / "threads.json").write_text(json.dumps(status), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    {verb.__name__: verb for verb in (database, seed, couchapps, keep_components, start)}[sys.argv[1]](
-        json.load(sys.stdin)
-    )
+    {verb.__name__: verb for verb in (database, seed, couchapps, keep_components)}[sys.argv[1]](json.load(sys.stdin))

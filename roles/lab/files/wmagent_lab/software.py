@@ -6,13 +6,14 @@ It is made once for each tag and copied to each agent, so that a hand patch on o
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fcntl import LOCK_EX, flock
 from pathlib import Path
@@ -83,6 +84,7 @@ def copy(software: Path, prefix: Path) -> None:
     _run(["cp", "-a", "--reflink=auto", str(software), str(partial)], 300)
     (partial / DONE).unlink()
     old, new = f"{software}/bin/python".encode(), f"{prefix}/bin/python".encode()
+    changed = {}
     for script in (partial / "bin").iterdir():
         if script.is_symlink() or not script.is_file():
             continue
@@ -91,7 +93,26 @@ def copy(software: Path, prefix: Path) -> None:
         if old in first or old in second:
             head = b"\n".join((first, second)).replace(old, new)
             script.write_bytes(head + b"\n" + rest)
+            changed[f"../../../bin/{script.name}"] = script.read_bytes()
+    _record(partial, changed)
     partial.replace(prefix)
+
+
+def _record(prefix: Path, changed: Mapping[str, bytes]) -> None:
+    """Have the packages' RECORDs say what their scripts are, as an installation in this place would have written."""
+    for file in _site_packages(prefix).glob("*.dist-info/RECORD"):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        renewed = [_record_line(line, changed) for line in lines]
+        if renewed != lines:
+            file.write_text("\n".join(renewed) + "\n", encoding="utf-8")
+
+
+def _record_line(line: str, changed: Mapping[str, bytes]) -> str:
+    content = changed.get(line.partition(",")[0])
+    if content is None:
+        return line
+    digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+    return f"{line.partition(',')[0]},sha256={digest},{len(content)}"
 
 
 def tag_of(prefix: Path) -> str:

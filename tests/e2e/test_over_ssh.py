@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A rollout over real SSH: two agents on two hosts, one cut off in the middle of its switch."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.repository import open_repository
+from support import namespaces
+from support.hosts import CHECKOUT, SshHost, SshHosts, needs_hosts, ssh_hosts
+
+pytestmark = [needs_hosts, pytest.mark.slow]
+
+OLD, BASE, NEW = "2.4.4", "2.4.5.9", "2.4.5.9-p1"
+IMAGES = CHECKOUT / "build/images"
+LAB = "/srv/lab"
+BIN = Path(sys.executable).parent
+UNREACHABLE_WITHIN = 60  # seconds; ServerAlive in ansible.cfg says 15
+
+
+def _lab(host: SshHost, state: str) -> None:
+    """Bring the lab of one host, which sees no other, to `state`."""
+    options = {
+        "wmagent_lab_dir": LAB,
+        "wmagent_hosts": "lab01",
+        "wmagent_lab_state": state,
+        "wmagent_lab_start": "quick",
+        "wmagent_lab_image": OLD,
+        "wmagent_repository": str(IMAGES),
+    }
+    command = [str(BIN / "ansible-playbook"), "-i", "inventories/lab", "playbooks/lab.yml", "-e", json.dumps(options)]
+    done = host.run(
+        command,
+        timeout=300,
+        folder=CHECKOUT,
+        env={**os.environ, "ANSIBLE_CONFIG": "ansible.cfg", "ANSIBLE_STDOUT_CALLBACK": "default"},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _variables(host: SshHost) -> dict[str, Any]:
+    """What the lab's inventory says of its agent, with the ports that this host's lab has chosen."""
+    names = ("wmagent_root", "wmagent_secrets", "wmagent_database_name", "wmagent_environment", "wmagent_config")
+    message = "{{ dict(names | zip(names | map('extract', vars))) }}"
+    options = json.dumps({"wmagent_lab_dir": LAB, "names": names})
+    command = [str(BIN / "ansible"), "-i", "inventories/lab", "lab01", "-e", options]
+    done = host.run([*command, "-m", "ansible.builtin.debug", "-a", f"msg={message}"], folder=CHECKOUT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.partition(" => ")[2])["msg"]
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SshHosts]:
+    """Two hosts with an agent deployed by hand on each: made on one, copied to the other while it stands still."""
+    with ssh_hosts(2) as hosts:
+        first, second = hosts
+        _lab(first, "present")
+        _lab(first, "stopped")
+        subprocess.run(["cp", "-a", str(first.path(LAB)), str(second.path("/srv/"))], check=True, timeout=120)
+        for host in hosts:
+            _lab(host, "present")
+            host.hide(IMAGES)  # blobs have to come over the network
+        inventory = json.loads(hosts.inventory_file.read_text())
+        inventory["all"]["vars"] = {
+            **_variables(first),
+            "wmagent_repository": str(IMAGES),
+            "wmagent_tools_dir": "/srv/tools",
+            "wmagent_state_dir": str(tmp_path_factory.mktemp("state")),
+            "wmagent_batches": ["100%"],
+            "wmagent_healthy_for": 3,
+            "wmagent_healthy_within": 90,
+            "wmagent_disk_reserve": "256M",
+        }
+        hosts.inventory_file.write_text(json.dumps(inventory))
+        yield hosts
+
+
+def _upgrade(image: str, *options: str) -> list[str]:
+    return ["ansible-playbook", "playbooks/upgrade.yml", "-e", f"wmagent_image={image}", *options]
+
+
+def _received(host: SshHost) -> int:
+    """Bytes that came into the host over its link."""
+    for line in host.path("/proc/1/net/dev").read_text().splitlines():
+        name, _, counters = line.partition(":")
+        if name.strip() == "eth0":
+            return int(counters.split()[0])
+    raise AssertionError("host without eth0")
+
+
+def _image_of(host: SshHost) -> str:
+    """The image that `current` names; '' for a release that was adopted or none."""
+    root = f"{LAB}/agents/lab01/srv/wmagent"
+    release = host.run(["cat", f"{root}/current/release.json"])
+    return json.loads(release.stdout)["image"] if release.returncode == 0 else ""
+
+
+def _missing_bytes() -> int:
+    """Bytes of the wheels that the new image has and the base has not."""
+    repository = open_repository(str(IMAGES))
+    base = {wheel.digest for wheel in repository.image(BASE).description.wheels}
+    return sum(wheel.size for wheel in repository.image(NEW).description.wheels if wheel.digest not in base)
+
+
+def test_a_link_cut_during_the_switch_is_mended_by_the_same_command(fleet: SshHosts) -> None:
+    first, second = fleet
+    journal = second.path(f"{LAB}/agents/lab01/srv/wmagent/.deploy/journal.json")
+    rollout = fleet.popen(_upgrade(BASE))
+    namespaces.wait_until("switch on host2", lambda: journal.exists() or rollout.poll() is not None, 240)
+    second.cut()
+    began = time.monotonic()
+    output, _ = rollout.communicate(timeout=300)
+    assert rollout.returncode != 0, output
+    assert "host2" in output
+    assert "unreachable" in output.lower(), output
+    assert time.monotonic() - began < UNREACHABLE_WITHIN + 90, output
+    assert _image_of(first) == BASE, output
+
+    second.mend()
+    again = fleet.run(_upgrade(BASE), timeout=300)
+    assert again.returncode == 0, again.stdout
+    assert [_image_of(host) for host in fleet] == [BASE, BASE], again.stdout
+
+    third = fleet.run(_upgrade(BASE), timeout=120)
+    assert third.returncode == 0, third.stdout
+    assert "changed=0" in third.stdout, third.stdout
+
+
+def test_only_missing_bytes_travel(fleet: SshHosts) -> None:
+    """The base is staged on both hosts, then removed from one: the two links show what the blobs on the other saved."""
+    shutil.rmtree(fleet[1].path(f"{LAB}/agents/lab01/srv/wmagent/.deploy/blobs"))
+    before = [_received(host) for host in fleet]
+    done = fleet.run(_upgrade(NEW), timeout=300)
+    assert done.returncode == 0, done.stdout
+    assert [_image_of(host) for host in fleet] == [NEW, NEW], done.stdout
+    received = [_received(host) - start for host, start in zip(fleet, before, strict=True)]
+    whole = sum(wheel.size for wheel in open_repository(str(IMAGES)).image(NEW).description.part("release"))
+    missing = _missing_bytes()
+    assert received[1] > whole, "the image did not come over the link"
+    assert received[1] - received[0] == pytest.approx(whole - missing, rel=0.05)

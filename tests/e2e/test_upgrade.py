@@ -1,0 +1,201 @@
+"""The main job on real wmagent packages, real components, a real MariaDB: what an operator sees and what is left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+import pymysql
+import pytest
+from support.agent import TEN, lab
+from support.fleet import Fleet, actions, current
+
+OLD, NEW = "2.4.4", "2.4.5.9-p1"
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with lab(tmp_path_factory, agents=2, components=TEN) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def fleet(running):
+    return Fleet.of(running.folder / "controller", running.agents)
+
+
+@pytest.fixture(scope="module")
+def one(running):
+    return Fleet.of(running.folder / "controller-of-one", running.agents[:1])
+
+
+def tree(root: Path) -> dict[str, tuple[int, int, str]]:
+    """Every file below a root but what running components write."""
+    found = {}
+    for folder, names, files in os.walk(root):
+        names[:] = [name for name in names if name not in ("install", "__pycache__")]
+        for name in [*names, *files]:
+            path = Path(folder, name)
+            status = path.lstat()
+            found[str(path)] = (status.st_mode, status.st_mtime_ns, str(path.readlink()) if path.is_symlink() else "")
+    return found
+
+
+def test_01_a_check_run_tells_the_plan_and_changes_nothing(running, fleet):
+    before = {agent.name: tree(agent.root) for agent in running.agents}
+    pids = {agent.name: agent.running() for agent in running.agents}
+    run = fleet.upgrade(NEW, "--check", "--diff")
+    assert run.code == 0, run.output
+    assert {agent.name: tree(agent.root) for agent in running.agents} == before
+    assert {agent.name: agent.running() for agent in running.agents} == pids
+    assert "2 of 2 agents would be changed" in run.output
+    assert "would change" in run.line_of("agent01")
+
+
+def test_02_agents_deployed_by_hand_are_adopted_and_rolled(running, fleet):
+    by_hand = {agent.name: tree(agent.by_hand) for agent in running.agents}
+    run = fleet.upgrade(NEW)
+    assert run.code == 0, run.output
+    for agent in running.agents:
+        assert current(agent) == NEW
+        assert set(agent.running()) == set(TEN)
+        assert actions(agent) == [("adopt", ""), ("upgrade", "healthy")]
+        assert tree(agent.by_hand) == by_hand[agent.name]
+        assert not agent.layout.lock.exists() and not agent.layout.journal.exists()
+        line = run.line_of(agent.name)
+        assert "healthy" in line and "tables" in line and "unchanged" in line
+        prefix = agent.layout.current_release().prefix
+        for pid in agent.running().values():
+            assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(str(prefix).encode())
+    assert run.output.index("agent01     changed") < run.output.index("Roll (agent02)"), "batch by batch"
+    assert secret_free(running, run.output)
+
+
+def secret_free(running, text: str) -> bool:
+    return not any(agent.read_secrets()["MDB_PASS"] in text for agent in running.agents)
+
+
+def test_03_a_second_run_changes_nothing(running, fleet):
+    pids = {agent.name: agent.running() for agent in running.agents}
+    run = fleet.upgrade(NEW)
+    assert run.code == 0, run.output
+    assert "changed=0" in run.output
+    assert "up to date" in run.line_of("agent01")
+    assert {agent.name: agent.running() for agent in running.agents} == pids
+
+
+def test_04_an_unhealthy_release_goes_back_and_the_rollout_stops(running, fleet):
+    run = fleet.upgrade(OLD, wmagent_config={"ErrorHandler.pollInterval": "soon"}, wmagent_healthy_within=20)
+    first, second = running.agents
+    assert run.code != 0
+    assert "rolled back, healthy" in run.line_of(first.name), run.output
+    assert "ErrorHandler" in run.output
+    assert "not reached" in run.line_of(second.name)
+    assert current(first) == NEW and set(first.running()) == set(TEN)
+    assert actions(first)[-1] == ("rollback", "healthy")
+    assert len(actions(second)) == 2
+    assert not first.layout.lock.exists() and not first.layout.journal.exists()
+
+
+def test_05_a_release_that_cannot_be_imported_costs_no_downtime(running, one):
+    agent = running.agents[0]
+    pids = agent.running()
+    run = one.upgrade("2.4.5.9")  # as it is on PyPI: wants Oracle's client library, also for MariaDB
+    assert run.code != 0
+    assert "not changed" in run.line_of(agent.name), run.output
+    assert "DPI-1047" in run.output
+    assert agent.running() == pids and current(agent) == NEW
+
+
+def test_06_a_write_while_stopped_fails_the_rollout(running, one):
+    agent = running.agents[0]
+    settings = agent.settings()
+    stop = threading.Event()
+
+    def write() -> None:
+        connection = pymysql.connect(
+            host=settings.host, port=settings.port, user=settings.user, password=settings.password,
+            database=settings.name, autocommit=True,
+        )  # fmt: skip
+        with connection, connection.cursor() as cursor:
+            while not stop.is_set():
+                cursor.execute("UPDATE wmbs_location SET running_slots = running_slots + 1 LIMIT 1")
+                time.sleep(0.002)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    try:
+        run = one.upgrade(OLD)
+    finally:
+        stop.set()
+        writer.join()
+    assert run.code != 0
+    assert "wmbs_location" in run.output and "records changed" in run.output, run.output
+    assert current(agent) == NEW and set(agent.running()) == set(TEN)
+    assert actions(agent)[-1] == ("rollback", "healthy")
+
+
+@pytest.mark.parametrize("step", ["stopping", "linked", "started"])
+def test_07_a_controller_that_dies_leaves_nothing_that_the_same_command_cannot_finish(running, one, step):
+    agent = running.agents[0]
+    image = OLD if current(agent) == NEW else NEW
+    command, environment = one.command("upgrade.yml", wmagent_image=image, wmagent_healthy_for=4)
+    process = subprocess.Popen(
+        command, env=environment, cwd=one.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        wait_for_step(agent.layout.journal, step, process)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert agent.layout.lock.exists(), "the lock of the dead rollout is still there"
+    run = one.upgrade(image)
+    assert run.code == 0, run.output
+    assert current(agent) == image and set(agent.running()) == set(TEN)
+    assert not agent.layout.lock.exists() and not agent.layout.journal.exists()
+    assert "changed=0" in one.upgrade(image).output
+
+
+def wait_for_step(journal: Path, step: str, process: subprocess.Popen[bytes]) -> None:
+    """Until the switch has come to ``step`` or a later one: some steps take milliseconds."""
+    steps = ["stopping", "stopped", "linked", "started"]
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if steps.index(json.loads(journal.read_text())["step"]) >= steps.index(step):
+                return
+        except (FileNotFoundError, ValueError):
+            pass
+        time.sleep(0.001)
+    raise AssertionError(f"the rollout ended or hung before {step}")
+
+
+def test_08_back_on_demand(running, one):
+    agent = running.agents[0]
+    here = current(agent)
+    previous = actions(agent)
+    run = one.play("rollback.yml")
+    assert run.code == 0, run.output
+    assert current(agent) != here
+    assert actions(agent)[len(previous) :] == [("rollback", "healthy")]
+    run = one.play("rollback.yml", wmagent_release=NEW)
+    assert run.code == 0, run.output
+    assert current(agent) == NEW
+    run = one.play("rollback.yml", wmagent_release="9.9.9")
+    assert run.code != 0 and "no release 9.9.9" in run.output
+
+
+def test_09_old_releases_are_pruned_but_never_the_previous_one(running, one):
+    agent = running.agents[0]
+    image = OLD if current(agent) == NEW else NEW
+    run = one.upgrade(image, wmagent_keep_releases=1)
+    assert run.code == 0, run.output
+    names = {release.image for release in agent.layout.all_releases()}
+    assert {OLD, NEW} <= names
