@@ -224,3 +224,7 @@ def test_what_looks_like_a_secret_is_masked_even_if_nobody_knows_it() -> None:
     assert "mysql://u:********@h/db" in shown
     assert "plain = 'http://host/path'" in shown
     assert "maxPasses = 3" in shown
+
+
+def test_a_known_secret_is_masked_wherever_it_stands() -> None:
+    assert masked("note = 'ask for s3cret-x'\n", ["s3cret-x"]) == "note = 'ask for ********'\n"
