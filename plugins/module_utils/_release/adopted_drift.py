@@ -41,11 +41,11 @@ def environment_drift(prefix: Path, image_wheels: Iterable[Wheel] = ()) -> list[
         what = "no" if not libraries else f"{len(libraries)}"
         raise WMAgentError(f"{prefix} has {what} folders lib/python3.*/site-packages; is it the agent's environment?")
     library = libraries[0]
-    recorded = _read_records(library)
+    recorded, below = _read_records(library), _below(library, prefix)
     there = {path: status for path, status in walk(library)}
     found = [
         Difference(path, "extra")
-        for path in (f"{_below(library, prefix)}/{name}" for name in _unexplained(there))
+        for path in (f"{below}/{name}" for name in _unexplained(there))
         if path not in recorded and not is_byte_code_of_a_source(path, recorded)
     ]
     to_read = []
@@ -109,6 +109,8 @@ def _read_records(library: Path) -> dict[str, list[InstalledFile]]:
             path = posixpath.normpath(f"{below}/{row[0]}")
             if path.startswith(("/", "../")) or row[0].startswith("/"):
                 continue  # a file outside the environment is none of its packages' code
+            if path.endswith(".pyc") and "/__pycache__/" in path:
+                continue  # Python makes it anew from its source, which is looked at
             choices = found.setdefault(path, [])
             if len(row) > 2 and (digest := _hex(row[1])):
                 choices.append(InstalledFile(digest, int(row[2]) if row[2].isdigit() else -1))
