@@ -20,7 +20,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.repository i
 class SendingAction(ActionBase):
     """An action that asks the agent what it lacks, and sends that as one bundle."""
 
-    _VALID_ARGS: frozenset[str] = frozenset()
+    remedy = "run dmwm.wmagent.tools and set ansible_python_interpreter to the python it returns"
+    """What to do where the module's interpreter does not exist."""
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Entry point; WMAgentError becomes the task's message."""
@@ -43,6 +44,10 @@ class SendingAction(ActionBase):
             module_args=args,
             task_vars=task_vars,
         )
+        if answer.get("rc") == 127:  # what a shell says where there is no such program
+            python = task_vars.get("ansible_python_interpreter", "the interpreter")
+            host = task_vars.get("inventory_hostname", "the agent")
+            raise WMAgentError(f"{python} does not exist on {host}; {self.remedy}")
         return answer
 
     def _transfer_bundle(self, repository: Repository, wheels: Sequence[Wheel]) -> tuple[str, int]:

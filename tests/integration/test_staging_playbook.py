@@ -172,6 +172,12 @@ def test_a_python_that_is_not_there_for_the_tools(fleet: Fleet) -> None:
     assert "/nowhere/python3.11 does not exist on one" in done.results["one"]["tools"]["msg"]
 
 
+def test_an_interpreter_that_is_not_there(fleet: Fleet) -> None:
+    task = {**fleet.stage("1.0"), "vars": {"ansible_python_interpreter": "/nowhere/python"}}
+    message = fleet.run(task, hosts=("one",)).results["one"]["release_stage"]["msg"]
+    assert message.startswith("/nowhere/python does not exist on one; run dmwm.wmagent.tools")
+
+
 def test_a_tampered_blob_is_refused_before_it_is_sent(fleet: Fleet) -> None:
     wheel = fleet.base.description.part("release")[0]
     blob = fleet.repository / "blobs" / "sha256" / wheel.digest.removeprefix("sha256:")
