@@ -122,8 +122,8 @@ def test_an_image_never_changes_unless_told(first: tuple[DirectoryRepository, Bu
 
 def test_a_damaged_download_is_fetched_again(first: tuple[DirectoryRepository, BuildTools], tmp_path: Path) -> None:
     tools = BuildTools(PYTHON, shutil.copytree(first[1].cache, tmp_path / "cache", symlinks=True), timeout=300)
-    damaged = next((tools.cache / "files").rglob("docopt*"))
-    damaged.write_bytes(b"damaged")
+    damaged = next((tools.cache / "files").rglob("wmagent-*.whl"))
+    damaged.write_bytes(damaged.read_bytes()[:-1])
     repository = DirectoryRepository(tmp_path / "images", create=True)
     assert build_image(request(), repository, tools)[0] == first[0].image(NAME)
 

@@ -154,7 +154,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append((self.path.partition("?")[0], self.headers.get("Authorization", "")))
-        here = f"http://127.0.0.1:{self.server.server_address[1]}"  # type: ignore[str-bytes-safe]
+        here = f"http://127.0.0.1:{self.connection.getsockname()[1]}"
         if self.behaviour == "token" and self.path.startswith("/token"):
             self._answer(200, {"token": "t0ken"})
         elif self.behaviour == "token" and self.headers.get("Authorization") != "Bearer t0ken":

@@ -105,7 +105,7 @@ def write_wheel(tree: Path, target: Path) -> None:
     """
     info = dist_info(tree)
     record = f"{info.name}/RECORD"
-    names = sorted(p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file())
+    names = [p.relative_to(tree).as_posix() for p in tree.rglob("*") if p.is_file()]
     names = [name for name in names if name not in (record, f"{record}.jws", f"{record}.p7s")]
     # Installers read the metadata from the end of the file.
     names.sort(key=lambda name: (name.startswith(info.name + "/"), name))

@@ -108,7 +108,7 @@ def test_the_oldest_glibc_by_symbols(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_written_alike_whatever_its_folder_looks_like(tmp_path: Path) -> None:
-    _wheel, path = make_wheel(tmp_path, "one", "1", {"z.py": b"z", "a,b.py": b"a", "run": b"#!"}, executable=["run"])
+    _wheel, path = make_wheel(tmp_path, "one", "1", {"z.py": b"z", "run": b"#!", "a,b.py": b"a"}, executable=["run"])
     written = []
     for name in ("first", "second"):
         wheelfile.unpack_wheel(path, tmp_path / name)
@@ -121,6 +121,10 @@ def test_a_wheel_is_written_alike_whatever_its_folder_looks_like(tmp_path: Path)
         wheelfile.write_wheel(tmp_path / name, tmp_path / f"{name}.out" / path.name)
         written.append((tmp_path / f"{name}.out" / path.name).read_bytes())
     assert written[0] == written[1]
+    with zipfile.ZipFile(tmp_path / "first.out" / path.name) as archive:
+        names = archive.namelist()
+    info = [name for name in names if ".dist-info/" in name]
+    assert names == ["a,b.py", "run", "z.py", *sorted(info[:-1]), "one-1.dist-info/RECORD"]
     wheelfile.unpack_wheel(tmp_path / "first.out" / path.name, tmp_path / "again")
     assert (tmp_path / "again" / "run").stat().st_mode & 0o777 == 0o755
 
