@@ -12,13 +12,13 @@ description:
   - Takes a reading of the agent's database and its CouchDB while the agent is stopped. Two readings that are the same
     prove that no row of any table and no document of any database was inserted, updated or deleted in between. What
     cannot be told, such as after a restart of the database server, counts as a change.
-  - Neither rows nor documents are read for it, except that small tables outside all foreign keys are checksummed
-    (MariaDB), so it takes milliseconds on a large database. On Oracle every table is read once.
+  - On MariaDB no rows are read for it, except that small tables are checksummed, so it takes milliseconds on a large
+    database. On Oracle every table is read once. Of CouchDB only what each database says about itself is read.
   - CouchDB databases that a replication keeps filling by itself, the agent stopped or not, are left out and named.
 notes:
   - The tables are locked against all other sessions for the moment of the reading, which waits up to five seconds for
     open transactions. Take readings only while the agent is stopped.
-  - Up to about a second goes by where a table was written just before.
+  - Up to about a second goes by where a large table was written just before.
 author:
   - dmwm.wmagent contributors (@dmwm)
 extends_documentation_fragment:

@@ -4,7 +4,8 @@
 InnoDB notes for each table when the last transaction that changed it was begun (UPDATE_TIME, set at its commit): also
 for rows that a foreign key cascade changed, not for a transaction rolled back. What it does not say is made up for:
 
-- It has a resolution of one second: a reading waits until that second is over.
+- It has a resolution of one second: a table written in the very second of the reading is checksummed, or, where it is
+  too large for that, the reading waits until that second is over.
 - A transaction still open could be committed later under an old time: the tables are locked for the moment of the
   reading, which waits for every transaction that wrote to or read from them. What no lock shows (a snapshot taken by
   ``WITH CONSISTENT SNAPSHOT``) needs a session of this account: those are part of the reading, and count where the
@@ -19,14 +20,17 @@ for rows that a foreign key cascade changed, not for a transaction rolled back. 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.driver_errors import DatabaseBusyError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
-CHECKSUM_LIMIT = 16 * 1024 * 1024
+SMALL = 1024 * 1024
+"""Bytes up to which any table is checksummed: a few milliseconds at most."""
+
+CHECKSUM_LIMIT = 16 * SMALL
 """Bytes up to which a table outside all foreign keys is checksummed."""
 
 _SERVER = """
@@ -50,6 +54,8 @@ _SESSIONS = """
     SELECT id, user, host FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND db = %s ORDER BY id"""
 _LOCKABLE = ("BASE TABLE", "SYSTEM VERSIONED")
 
+_UNKNOWN = "whether records were changed cannot be told"
+
 # File times and UPDATE_TIME come from a clock that the kernel advances a few milliseconds late.
 _CLOCK_LAG = 0.05
 
@@ -69,41 +75,47 @@ def read(connection: Connection, lock_wait: float) -> dict[str, Any]:
 
 def _read_settled(connection: Connection, deadline: float, lock_wait: float) -> dict[str, Any]:
     while True:
-        names = _wait_until_settled(connection)
+        names = [row[0] for row in connection.query(_TABLES, (connection.database,)) if row[1] in _LOCKABLE]
+        if not names:
+            raise WMAgentError(f"{connection.settings.where}: database {connection.database} holds no table")
         now = _server_time(connection)
         _lock(connection, names, lock_wait)
         records = _read_locked(connection, names)
-        if now >= _newest(records["tables"].values()) + 1 + _CLOCK_LAG:
+        wait = _note_unsettled(records, now)
+        if wait <= 0:
             return records
         connection.execute("UNLOCK TABLES")
+        if wait > 1 + 2 * _CLOCK_LAG:
+            raise WMAgentError(
+                f"{connection.settings.where}: a table was written {wait:.0f} s after the server's present time; "
+                "set its clock right, then try again"
+            )
         if time.monotonic() > deadline:
             raise WMAgentError(
                 f"{connection.settings.where}: database {connection.database} is being written all the time; "
                 "stop whatever does it, then try again"
             )
+        time.sleep(wait)
 
 
-def _wait_until_settled(connection: Connection) -> list[str]:
-    """The names of all tables, once a later write can no longer get a time that a table shows already."""
-    rows = connection.query(_TABLES, (connection.database,))
-    names = [row[0] for row in rows if row[1] in _LOCKABLE]
-    if not names:
-        raise WMAgentError(f"{connection.settings.where}: database {connection.database} holds no table")
-    newest = _newest({"created": row[3], "updated": row[4]} for row in rows)
-    now = _server_time(connection)
-    if now < newest - 1:
-        raise WMAgentError(
-            f"{connection.settings.where}: a table was written {newest - now:.0f} s after the server's present time; "
-            "set its clock right, then try again"
-        )
-    time.sleep(max(0.0, newest + 1 + _CLOCK_LAG - now))
-    return names
+def _note_unsettled(records: dict[str, Any], now: float) -> float:
+    """Note which tables a later write could give a time that they show already; seconds until that is over for those
+    that no checksum tells about.
 
-
-def _newest(tables: Iterable[Mapping[str, Any]]) -> int:
-    return max(
-        (value for entry in tables for value in (entry.get("updated"), entry.get("created")) if value), default=0
-    )
+    now: the server's time before the tables were locked, as a transaction may have waited since.
+    """
+    unsettled, wait = [], 0.0
+    for name, entry in records["tables"].items():
+        for key in ("created", "updated"):
+            left = (entry.get(key) or 0) + 1 + _CLOCK_LAG - now
+            if left <= 0:
+                continue
+            if key == "updated" and entry["checksum"] is not None:
+                unsettled.append(name)
+            else:
+                wait = max(wait, left)
+    records["unsettled"] = unsettled
+    return wait
 
 
 def _let_sessions_end(connection: Connection) -> None:
@@ -128,9 +140,14 @@ def _read_locked(connection: Connection, names: Sequence[str]) -> dict[str, Any]
     for name, kind, engine, created, updated, length in rows:
         entry: dict[str, Any] = {"kind": kind}
         if kind in _LOCKABLE:
-            entry |= {"created": created, "updated": updated, "empty": empty[name]}
-            if name not in pinned or engine != "InnoDB":
-                entry["checksum"] = _checksum(connection, name, length)
+            remembered = name in pinned and engine == "InnoDB"
+            entry |= {
+                "created": created,
+                "updated": updated,
+                "empty": empty[name],
+                "remembered": remembered,
+                "checksum": _checksum(connection, name, length, SMALL if remembered else CHECKSUM_LIMIT),
+            }
         tables[name] = entry
     hostname, port, folder, identity, version, started, now = connection.query(_SERVER)[0]
     if "mariadb" not in str(version).lower():
@@ -197,8 +214,8 @@ def _which_are_empty(connection: Connection, names: Sequence[str]) -> dict[str, 
     return {name: not value for name, value in zip(names, row, strict=True)}
 
 
-def _checksum(connection: Connection, name: str, length: int | None) -> int | None:
-    if length is None or length > CHECKSUM_LIMIT:
+def _checksum(connection: Connection, name: str, length: int | None, limit: int) -> int | None:
+    if length is None or length > limit:
         return None
     value = connection.query(f"CHECKSUM TABLE {_quoted(name)} EXTENDED")[0][1]
     if value is None:
@@ -227,44 +244,46 @@ def compare(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
         different = [f"{key} {one.get(key)} and {two.get(key)}" for key in sorted(one) if one.get(key) != two.get(key)]
         return [f"the readings are of different servers: {', '.join(different)}"]
     if started[0] != started[1]:
-        return [f"MariaDB was restarted at {_clock(started[1])}: whether records were changed cannot be told"]
+        return [f"MariaDB was restarted at {_clock(started[1])}: {_UNKNOWN}"]
     if after["taken"] < before["taken"]:
-        return ["the server's clock went back: whether records were changed cannot be told"]
+        return [f"the server's clock went back: {_UNKNOWN}"]
     reopened = before["definitions_opened"] != after["definitions_opened"]
     lines = []
     for name in sorted(before["tables"].keys() | after["tables"].keys()):
-        if line := _compare_table(before["tables"].get(name), after["tables"].get(name), reopened):
+        one, two = before["tables"].get(name), after["tables"].get(name)
+        if line := _compare_table(one, two, reopened, name in before["unsettled"]):
             lines.append(f"{name}: {line}")
     wrote = before["last_transaction"] is None or before["last_transaction"] != after["last_transaction"]
     if not lines and before["sessions"] and wrote:
         lines.append(
             f"{', '.join(before['sessions'])} was connected and the server wrote something since: "
-            "whether records were changed cannot be told; end that session"
+            f"{_UNKNOWN}; end that session"
         )
     return lines
 
 
-def _compare_table(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reopened: bool) -> str | None:
+def _compare_table(
+    before: Mapping[str, Any] | None, after: Mapping[str, Any] | None, reopened: bool, unsettled: bool
+) -> str | None:
     if before is None or after is None:
         return "was created" if before is None else "was dropped or renamed"
-    if before["kind"] != after["kind"] or before.get("created") != after.get("created"):
+    if any(before.get(key) != after.get(key) for key in ("kind", "created", "remembered")):
         return f"its definition was changed at {_clock(after.get('created'))}"
     if before.get("empty") != after.get("empty"):
         return "was emptied" if after.get("empty") else "was filled"
-    if before.get("checksum") != after.get("checksum") or ("checksum" in before) != ("checksum" in after):
+    sums = before.get("checksum"), after.get("checksum")
+    known = None not in sums
+    if known and sums[0] != sums[1]:
         return "its rows have another checksum"
-    return _compare_times(before, after, reopened)
-
-
-def _compare_times(before: Mapping[str, Any], after: Mapping[str, Any], reopened: bool) -> str | None:
-    may_be_forgotten = "checksum" in after
     if before.get("updated") != after.get("updated"):
         if after["updated"] is not None:
             return f"was written at {_clock(after['updated'])}"
-        if not may_be_forgotten or after["checksum"] is None:
-            return "the server forgot when it was last written: whether records were changed cannot be told"
-    if may_be_forgotten and after["checksum"] is None and reopened:
-        return "is too large for a checksum and was reopened: whether records were changed cannot be told"
+        if before["remembered"] or not known:
+            return f"the server forgot when it was last written: {_UNKNOWN}"
+    if unsettled and not known:
+        return f"was written in the second of the first reading and has grown since: {_UNKNOWN}"
+    if before.get("remembered") is False and not known and reopened:
+        return f"is too large for a checksum and was reopened: {_UNKNOWN}"
     return None
 
 

@@ -158,6 +158,8 @@ def test_a_database_under_replication_is_named_and_left_out():
     assert describe(after) == "1 CouchDB databases (b/c under replication left out)"
     assert compare_databases(before, after) == []
     assert compare_databases(before, last) == ["a: was written"]
+    for one, two in ((before | {"replicated": []}, after), (before, after | {"replicated": []})):
+        assert compare_databases(one, two) == []
 
 
 def test_where_a_replication_goes():

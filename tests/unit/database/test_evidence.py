@@ -12,7 +12,14 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.evidence im
     digest,
     read_records,
 )
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.mariadb_evidence import _note_unsettled
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+
+def table(**values):
+    usual = {"kind": "BASE TABLE", "created": 1790000100, "updated": 1790000200, "empty": False}
+    return usual | {"remembered": True, "checksum": None} | values
+
 
 MARIADB = {
     "dialect": "mariadb",
@@ -26,11 +33,13 @@ MARIADB = {
         "started": 1790000000,
     },
     "tables": {
-        "wmbs_job": {"kind": "BASE TABLE", "created": 1790000100, "updated": 1790000200, "empty": False},
-        "wmbs_new": {"kind": "BASE TABLE", "created": 1790000100, "updated": None, "empty": True},
-        "wma_init": {"kind": "BASE TABLE", "created": 1790000100, "updated": None, "empty": False, "checksum": 5},
-        "big": {"kind": "BASE TABLE", "created": 1790000100, "updated": 1790000200, "empty": False, "checksum": None},
+        "wmbs_job": table(),
+        "wmbs_new": table(updated=None, empty=True, checksum=0),
+        "wm_workers": table(checksum=7),
+        "wma_init": table(updated=None, checksum=5, remembered=False),
+        "big": table(remembered=False),
     },
+    "unsettled": [],
     "sessions": [],
     "last_transaction": 100,
     "definitions_opened": 50,
@@ -82,6 +91,9 @@ def test_nothing_happened():
         (("tables", "wmbs_new", "empty"), False, "wmbs_new: was filled"),
         (("tables", "wmbs_job", "empty"), True, "wmbs_job: was emptied"),
         (("tables", "wmbs_job", "created"), 1790000250, "wmbs_job: its definition was changed"),
+        (("tables", "wm_workers", "checksum"), 8, "wm_workers: its rows have another checksum"),
+        (("tables", "wm_workers", "updated"), None, "wm_workers: the server forgot"),
+        (("tables", "wmbs_job", "remembered"), False, "wmbs_job: its definition was changed"),
         (("tables", "wma_init", "checksum"), 6, "wma_init: its rows have another checksum"),
         (("tables", "wma_init", "updated"), 1790000250, "wma_init: was written"),
         (("tables", "big", "updated"), None, "big: the server forgot"),
@@ -108,6 +120,14 @@ def test_a_dropped_table():
 def test_a_checksum_makes_up_for_a_forgotten_time():
     before = later(MARIADB, ("tables", "wma_init", "updated"), 1790000200)
     assert compare_records(before, later(before, ("tables", "wma_init", "updated"), None)) == []
+
+
+def test_a_table_written_in_the_second_of_the_reading_needs_both_checksums():
+    before = later(MARIADB, ("unsettled",), ["wm_workers"])
+    assert compare_records(before, later(before)) == []
+    grown = later(before, ("tables", "wm_workers", "checksum"), None)
+    assert "wm_workers: was written in the second of the first reading" in compare_records(before, grown)[0]
+    assert compare_records(MARIADB, later(MARIADB, ("tables", "wm_workers", "checksum"), None)) == []
 
 
 def test_a_session_that_was_open_counts_once_something_was_written_on_the_server():
@@ -178,3 +198,16 @@ def test_oracle_locks_all_tables_before_it_reads_and_lets_go():
     assert all(place > lock for place, sql in enumerate(connection.asked) if "ORA_ROWSCN" in sql)
     assert connection.asked[-1] == "rollback()"
     assert records["tables"]["WMBS_JOB"] == ORACLE["tables"]["WMBS_JOB"]
+
+
+def test_which_tables_have_to_be_waited_for():
+    def wait(now, **values):
+        records = {"tables": {"t": table(created=1000, updated=1000) | values}}
+        return _note_unsettled(records, now), records["unsettled"]
+
+    assert wait(1001.1) == (0.0, [])
+    assert wait(1000.5) == (pytest.approx(0.55), [])
+    assert wait(1000.5, created=1, checksum=5) == (0.0, ["t"])
+    assert wait(1000.5, updated=None) == (pytest.approx(0.55), [])
+    assert wait(900.0)[0] > 100
+    assert wait(1000.5, created=1, updated=None) == (0.0, [])
