@@ -81,8 +81,10 @@ def test_stop_ends_one_agent_and_start_brings_it_back(running):
 
 
 def test_nothing_is_left_when_it_is_over(tmp_path_factory):
-    with lab(tmp_path_factory, components=["ErrorHandler"]) as up:
+    with lab(tmp_path_factory, components=["ErrorHandler"], start="upstream") as up:
         folder = up.folder
+        up.stop(up.agents[0])
+        up.start(up.agents[0])
         assert set(up.agents[0].running()) == {"ErrorHandler"}
         services = [processes.recorded(entry) for entry in (folder / "services").iterdir()]
         assert len(services) == 3

@@ -86,6 +86,7 @@ def start(agent: Agent) -> bool:
     """Start the agent's current release unless it runs; True where it was started."""
     if processes.under(agent.folder):
         return False
+    _forget_processes(agent)
     deployed = _current(agent)
     if agent.start == "quick":
         _start_quickly(agent)
@@ -118,14 +119,19 @@ def stop(agent: Agent) -> bool:
     first = [item for item in running if _works_in(item, "AgentWatchdog")]
     processes.end(first)
     processes.end([item for item in running if item not in first])
-    _forget_timers(agent)
+    _forget_processes(agent)
     return bool(running)
 
 
-def _forget_timers(agent: Agent) -> None:
-    """Components signal the thread ids that these files hold, and after AgentWatchdog's end those may be anyone's."""
-    for timer in agent.root.glob("v*/install/wmagent/*/Timer-*"):
-        timer.unlink()
+def _forget_processes(agent: Agent) -> None:
+    """Remove what names processes that are gone, once none runs.
+
+    ``wmcoreD --start`` gives up at a Daemon.xml without its process, and components signal the thread ids that their
+    Timer files hold, which by then may be anyone's.
+    """
+    for pattern in ("Daemon.xml", "threads.json", "Timer-*"):
+        for file in agent.root.glob(f"v*/install/wmagent/*/{pattern}"):
+            file.unlink()
 
 
 def _works_in(running: processes.Running, component: str) -> bool:

@@ -24,6 +24,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.repository i
 from .settings import Lab
 
 DONE = ".complete"
+# Nobody edits these in place (Python itself replaces a .pyc), so agents share them: that saves most of the time.
+LINKED = frozenset((".pyc", ".so", ".mo", ".po", ".dat"))
 # Source distributions of a few dependencies build only with a setuptools that still has pkg_resources.
 BUILD_CONSTRAINTS = "setuptools<81\n"
 
@@ -81,7 +83,7 @@ def copy(software: Path, prefix: Path) -> None:
     partial = prefix.with_name(prefix.name + ".new")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    _run(["cp", "-a", "--reflink=auto", str(software), str(partial)], 300)
+    shutil.copytree(software, partial, symlinks=True, copy_function=_copy_or_link)
     (partial / DONE).unlink()
     old, new = f"{software}/bin/python".encode(), f"{prefix}/bin/python".encode()
     changed = {}
@@ -96,6 +98,17 @@ def copy(software: Path, prefix: Path) -> None:
             changed[f"../../../bin/{script.name}"] = script.read_bytes()
     _record(partial, changed)
     partial.replace(prefix)
+
+
+def _copy_or_link(source: str, target: str) -> None:
+    if Path(source).suffix in LINKED:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            # Another disk, or one without links.
+            pass
+    shutil.copy2(source, target)
 
 
 def _record(prefix: Path, changed: Mapping[str, bytes]) -> None:
