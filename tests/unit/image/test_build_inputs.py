@@ -108,7 +108,9 @@ def test_the_oldest_glibc_by_symbols(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_written_alike_whatever_its_folder_looks_like(tmp_path: Path) -> None:
-    _wheel, path = make_wheel(tmp_path, "one", "1", {"z.py": b"z", "run": b"#!", "a,b.py": b"a"}, executable=["run"])
+    _wheel, path = make_wheel(
+        tmp_path, "one", "1", {f"{n}.py": b"" for n in "hgfedcb"} | {"run": b"#!", "a,b.py": b"a"}, executable=["run"]
+    )
     written = []
     for name in ("first", "second"):
         wheelfile.unpack_wheel(path, tmp_path / name)
@@ -124,7 +126,7 @@ def test_a_wheel_is_written_alike_whatever_its_folder_looks_like(tmp_path: Path)
     with zipfile.ZipFile(tmp_path / "first.out" / path.name) as archive:
         names = archive.namelist()
     info = [name for name in names if ".dist-info/" in name]
-    assert names == ["a,b.py", "run", "z.py", *sorted(info[:-1]), "one-1.dist-info/RECORD"]
+    assert names == ["a,b.py", *(f"{n}.py" for n in "bcdefgh"), "run", *sorted(info[:-1]), "one-1.dist-info/RECORD"]
     wheelfile.unpack_wheel(tmp_path / "first.out" / path.name, tmp_path / "again")
     assert (tmp_path / "again" / "run").stat().st_mode & 0o777 == 0o755
 
