@@ -186,9 +186,9 @@ def lab(
             list(pool.map(lambda request: verbs.run("agent-up", request), requests))
         yield RunningLab(folder, tuple(_agent(request) for request in requests), tuple(requests))
     finally:
-        processes.end(processes.under(folder))
-        for service in (folder / "services").glob("*"):
-            processes.stop(service)
+        # Nothing of it is needed any more, so nothing has to end in an orderly way.
+        services = [processes.recorded(service) for service in (folder / "services").glob("*")]
+        processes.end([*processes.under(folder), *(service for service in services if service)], 0.0)
         shutil.rmtree(folder, ignore_errors=True)
 
 
