@@ -108,10 +108,8 @@ def test_the_oldest_glibc_by_symbols(tmp_path: Path) -> None:
 
 
 def test_a_wheel_is_written_alike_whatever_its_folder_looks_like(tmp_path: Path) -> None:
-    _wheel, path = make_wheel(
     files = {f"{n}.py": b"" for n in "hgfedcb"} | {"run": b"#!", "a,b.py": b"a"}
-        tmp_path, "one", "1", files, executable=["run"]
-    )
+    _wheel, path = make_wheel(tmp_path, "one", "1", files, executable=["run"])
     written = []
     for name in ("first", "second"):
         wheelfile.unpack_wheel(path, tmp_path / name)
