@@ -93,7 +93,9 @@ def keep(rows: Sequence[Row], file: Path) -> None:
     old = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
     new = {row.name for row in rows}
     kept = [entry for entry in old if entry["name"] not in new]
-    file.write_text(json.dumps(kept + [asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    file.write_text(
+        json.dumps(kept + [asdict(row) for row in rows], indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 Benchmark = Callable[[], list[Row]]

@@ -177,10 +177,11 @@ class AgentLayout:
         return read_release(target)
 
     def all_releases(self) -> list[Release]:
-        """All complete releases, sorted by folder name; folders without ``release.json`` are left out."""
+        """All complete releases, sorted by folder name; half-done ones are left out."""
         if not self.releases.is_dir():
             return []
-        return [read_release(entry) for entry in sorted(self.releases.iterdir()) if (entry / RELEASE_FILE).is_file()]
+        found = (entry for entry in sorted(self.releases.iterdir()) if not entry.name.startswith("."))
+        return [read_release(entry) for entry in found if (entry / RELEASE_FILE).is_file()]
 
     def component_dir(self, component: str) -> Path:
         """Work area of one component: Daemon.xml, threads.json, ComponentLog."""

@@ -98,7 +98,9 @@ def read_secrets(path: Path) -> dict[str, str]:
 
 def secret_values(secrets: Mapping[str, str]) -> list[str]:
     """The values that must never be seen, longest first so that masking one does not uncover another."""
-    values = {value for key, value in secrets.items() if _SECRET_KEY.search(key) and len(value) >= 3}
+    # AMQ_CREDENTIALS reads user@@@password@@@topic; config.py holds the parts.
+    parts = (part for key, value in secrets.items() if _SECRET_KEY.search(key) for part in (value, *value.split("@@@")))
+    values = {part for part in parts if len(part) >= 3}
     return sorted(values, key=len, reverse=True)
 
 

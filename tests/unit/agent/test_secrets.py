@@ -82,3 +82,8 @@ def test_nothing_secret_is_left_after_masking():
     secrets = {"MDB_PASS": "hunter2", "GRAFANA_TOKEN": "hunter2-long", "RUCIO_HOST": "https://r"}
     shown = mask("a hunter2-long b hunter2 https://r", secret_values(secrets))
     assert shown == "a ******** b ******** https://r"
+
+
+def test_the_parts_of_composed_credentials_are_masked_too():
+    values = secret_values({"AMQ_CREDENTIALS": "user@@@sesame@@@/topic/x"})
+    assert mask("config.AgentStatusWatcher.passAMQ = 'sesame'", values).endswith("'********'")
