@@ -48,6 +48,13 @@ DAO_PACKAGES = (
     "WMComponent.RucioInjector",
 )
 """Packages whose MySQL or Oracle modules WMCore.WMFactory loads by name, later, in each component for itself."""
+LATE_MODULES = (
+    "WMCore.Database.DBCore",
+    "WMCore.Database.MySQLCore",
+    "WMCore.Services.LogDB.LogDB",
+    "WMCore.BossAir.Plugins.SimpleCondorPlugin",
+)
+"""Modules that components import only while they initialize."""
 
 
 class Refusal(Exception):  # noqa: N818 - a reason to tell in one line
@@ -74,8 +81,9 @@ def load(request: dict[str, Any]) -> Any:
     oracle = config.CoreDatabase.connectUrl.lower().startswith("oracle")
     for package in DAO_PACKAGES:
         preload(f"{package}.{'Oracle' if oracle else 'MySQL'}")
-    with contextlib.suppress(ImportError):
-        importlib.import_module("Utils.ProcFS")
+    for name in ("Utils.ProcFS", *LATE_MODULES, *(() if oracle else ("sqlalchemy.dialects.mysql", "MySQLdb"))):
+        with contextlib.suppress(Exception):
+            importlib.import_module(name)
     return config
 
 

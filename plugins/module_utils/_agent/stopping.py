@@ -220,8 +220,8 @@ def _members(targets: list[Target]) -> dict[str, list[Process]]:
     owner = {one.sid: target.component for target in targets for one in target.mains if one.sid not in not_a_components}
     if owner:
         mains = {process.pid for target in targets for process in target.mains}
-        for process in processes.all_processes():
-            if process.sid in owner and process.pid not in mains and not process.dead:
+        for process in processes.session_members(owner):
+            if process.pid not in mains:
                 members[owner[process.sid]].append(process)
     return members
 
