@@ -17,6 +17,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._release.releases imp
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.repository import DirectoryRepository
 from support.agent import TEN, LabAgent, RunningLab, lab
 from support.fleet import IMAGES, Fleet
+from support.playbook import run_tasks
 
 from tests.benchmarks.rows import Benchmark, Row, compared, versions
 
@@ -116,23 +117,42 @@ def staging() -> list[Row]:
     changed = sum(wheel.size for wheel in patch.part("release") if wheel.digest not in known)
     with bench_lab(1) as running:
         agent = running.agents[0]
-        fleet = Fleet.of(running.folder / "controller", [agent])
-        fleet.upgrade(BASE, wmagent_on_drift="replace")  # staged; on MariaDB it goes no further without Oracle's client
         stores = (agent.layout.releases, agent.layout.blobs)
+        stage(running.folder / "controller", agent, BASE)
         first = disk_usage(*stores)
-        if not (agent.layout.releases / f"{BASE}-{repository.image(BASE).digest[7:19]}").is_dir():
-            raise RuntimeError(f"{BASE} was not staged")
-        run = fleet.upgrade(NEW, "-v")
-        if run.code != 0:
-            raise RuntimeError(run.output)
+        sent = stage(running.folder / "controller", agent, NEW)["bytes_sent"]
         second = disk_usage(*stores) - first
-    sent = re.findall(r"([\d.]+) (B|KiB|MiB)", run.line_of(agent.name))[-1]
-    size = float(sent[0]) * {"B": 1, "KiB": 1024, "MiB": 1024**2}[sent[1]]
     note = f"{BASE} -> {NEW}"
     return [
-        compared("bytes sent for a patch image", "B", [size], [changed], 1.1, used(), note, "≤ 1.1 ×"),
+        compared("bytes sent for a patch image", "B", [sent], [changed], 1.1, used(), note, "≤ 1.1 ×"),
         compared("disk for a second release", "B", [second], [first], 0.35, used(), note, "≤ 0.35 ×"),
     ]
+
+
+def stage(folder: Path, agent: LabAgent, image: str) -> dict[str, Any]:
+    """Stage an image through its action plugin; what the task returned."""
+    tools = {
+        "name": "tools",
+        "dmwm.wmagent.tools": {"image": image, "repository": str(IMAGES), "tools_dir": str(folder / "tools")},
+        "register": "tools",
+    }
+    staged = {
+        "name": "stage",
+        "dmwm.wmagent.release_stage": {
+            "wmagent_root": str(agent.root),
+            "image": image,
+            "repository": str(IMAGES),
+            "secrets": str(agent.secrets),
+            "database_name": agent.database,
+            "components": list(agent.components),
+            "work_dir": str(agent.work_dir),
+        },
+        "vars": {"ansible_python_interpreter": "{{ tools.python }}"},
+    }
+    outcome = run_tasks(folder, [tools, staged], {agent.name: {}})
+    if outcome.code != 0:
+        raise RuntimeError(outcome.output)
+    return outcome.results[agent.name]["stage"]
 
 
 def second_run() -> list[Row]:
