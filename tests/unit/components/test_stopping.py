@@ -270,3 +270,19 @@ def test_the_libraries_tell_the_release_whatever_the_command_line_says(tmp_path:
     finally:
         process.kill()
         process.wait()
+
+
+def test_each_doubt_counts_by_itself(fake_agent: FakeAgent, stranger: subprocess.Popen[bytes], tmp_path: Path) -> None:
+    """Who a process is, is asked of the process itself, whoever named it."""
+    owner = daemons.Owner.of(fake_agent.layout.work_dir, [fake_agent.prefix])
+    ours = processes.read_process(fake_agent.spawn("A"))
+    other = processes.read_process(stranger.pid)
+    assert ours is not None and other is not None
+    assert daemons.doubts(ours, fake_agent.folder("A"), owner) == []
+    assert daemons.doubts(ours, fake_agent.folder("B"), owner) == ["its current directory is not the component's"]
+    elsewhere = daemons.Owner.of(owner.work_dir, [tmp_path])
+    assert daemons.doubts(ours, fake_agent.folder("A"), elsewhere) == [
+        "its interpreter belongs to no release of this agent"
+    ]
+    assert "its command line is not a component's" in daemons.doubts(other, tmp_path, owner)
+    assert len(daemons.doubts(other, fake_agent.folder("A"), owner)) == 3
