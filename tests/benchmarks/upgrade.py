@@ -81,6 +81,16 @@ def wmcored(agent: LabAgent, prefix: Path, config: Path, verb: str) -> tuple[flo
     return first, time.monotonic()
 
 
+def wait_for_watchdog(agent: LabAgent, timeout: float = 120) -> None:
+    """Until AgentWatchdog has looked once: before that, it starts again what wmcoreD --shutdown has just stopped."""
+    log = agent.work_dir / "AgentWatchdog" / "ComponentLog"
+    deadline = time.monotonic() + timeout
+    while "AgentWatchdogScanner took" not in log.read_text(errors="replace").rpartition(">>>Starting: ")[2]:
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"AgentWatchdog has not looked in {timeout:g} s; see {log}")
+        time.sleep(0.5)
+
+
 def downtime() -> list[Row]:
     """One agent, ten real components: this collection's switch against wmcoreD --shutdown, link, wmcoreD --start."""
     ours, against = [], []
@@ -91,6 +101,7 @@ def downtime() -> list[Row]:
             # Upstream's way first, on the release that runs, then ours to the other one and back again.
             release = agent.layout.current_release() if agent.layout.is_adopted() else None
             prefix, config = (release.prefix, release.config) if release else (agent.prefix, agent.config)
+            wait_for_watchdog(agent)
             began, _ = wmcored(agent, prefix, config, "shutdown")
             link = agent.root / "bench-link"
             link.unlink(missing_ok=True)

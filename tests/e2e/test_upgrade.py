@@ -1,4 +1,4 @@
-"""The main job on real wmagent packages, real components, a real MariaDB: what an operator sees and what is left behind."""
+"""The main job on real wmagent packages, components and MariaDB: what an operator sees and what is left behind."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
 
 import pymysql
 import pytest
-from support.agent import TEN, lab
+from support.agent import CHECKOUT, TEN, lab
 from support.fleet import Fleet, actions, current
 
 OLD, NEW = "2.4.4", "2.4.5.9-p1"
@@ -73,7 +74,8 @@ def test_02_agents_deployed_by_hand_are_adopted_and_rolled(running, fleet):
         prefix = agent.layout.current_release().prefix
         for pid in agent.running().values():
             assert Path(f"/proc/{pid}/cmdline").read_bytes().startswith(str(prefix).encode())
-    assert run.output.index("agent01     changed") < run.output.index("Roll (agent02)"), "batch by batch"
+    canary, _, rest = run.output.partition("== Roll (agent01)")[2].partition("== Roll (agent02)")
+    assert "agent01" in canary and "agent02" not in canary and "agent02" in rest, "batch by batch"
     assert secret_free(running, run.output)
 
 
@@ -91,7 +93,9 @@ def test_03_a_second_run_changes_nothing(running, fleet):
 
 
 def test_04_an_unhealthy_release_goes_back_and_the_rollout_stops(running, fleet):
-    run = fleet.upgrade(OLD, wmagent_config={"ErrorHandler.pollInterval": "soon"}, wmagent_healthy_within=20)
+    run = fleet.upgrade(
+        OLD, wmagent_config={"ErrorHandler.ErrorHandlerPoller.pollInterval": "soon"}, wmagent_healthy_within=20
+    )
     first, second = running.agents
     assert run.code != 0
     assert "rolled back, healthy" in run.line_of(first.name), run.output
@@ -119,14 +123,17 @@ def test_06_a_write_while_stopped_fails_the_rollout(running, one):
     stop = threading.Event()
 
     def write() -> None:
-        connection = pymysql.connect(
-            host=settings.host, port=settings.port, user=settings.user, password=settings.password,
-            database=settings.name, autocommit=True,
-        )  # fmt: skip
-        with connection, connection.cursor() as cursor:
-            while not stop.is_set():
-                cursor.execute("UPDATE wmbs_location SET running_slots = running_slots + 1 LIMIT 1")
-                time.sleep(0.002)
+        while not stop.is_set():
+            # A session of its own each time: one that stays open is refused for that alone.
+            with pymysql.connect(
+                host=settings.host,
+                port=settings.port,
+                user=settings.user,
+                password=settings.password,
+                database=settings.name,
+                autocommit=True,
+            ) as connection:
+                connection.cursor().execute("UPDATE wmbs_location SET running_slots = running_slots + 1 LIMIT 1")
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -147,14 +154,14 @@ def test_07_a_controller_that_dies_leaves_nothing_that_the_same_command_cannot_f
     image = OLD if current(agent) == NEW else NEW
     command, environment = one.command("upgrade.yml", wmagent_image=image, wmagent_healthy_for=4)
     process = subprocess.Popen(
-        command, env=environment, cwd=one.folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        command, env=environment, cwd=one.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         start_new_session=True,
     )  # fmt: skip
-    try:
-        wait_for_step(agent.layout.journal, step, process)
-    finally:
+    seen = wait_for_step(agent.layout.journal, step, process)
+    if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    said, _ = process.communicate()
+    assert seen, f"the rollout ended or hung before {step}: {said}"
     assert agent.layout.lock.exists(), "the lock of the dead rollout is still there"
     run = one.upgrade(image)
     assert run.code == 0, run.output
@@ -163,18 +170,18 @@ def test_07_a_controller_that_dies_leaves_nothing_that_the_same_command_cannot_f
     assert "changed=0" in one.upgrade(image).output
 
 
-def wait_for_step(journal: Path, step: str, process: subprocess.Popen[bytes]) -> None:
+def wait_for_step(journal: Path, step: str, process: subprocess.Popen[str]) -> bool:
     """Until the switch has come to ``step`` or a later one: some steps take milliseconds."""
     steps = ["stopping", "stopped", "linked", "started"]
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         try:
             if steps.index(json.loads(journal.read_text())["step"]) >= steps.index(step):
-                return
+                return True
         except (FileNotFoundError, ValueError):
             pass
         time.sleep(0.001)
-    raise AssertionError(f"the rollout ended or hung before {step}")
+    return False
 
 
 def test_08_back_on_demand(running, one):
@@ -199,3 +206,23 @@ def test_09_old_releases_are_pruned_but_never_the_previous_one(running, one):
     assert run.code == 0, run.output
     names = {release.image for release in agent.layout.all_releases()}
     assert {OLD, NEW} <= names
+
+
+def test_10_it_works_installed_from_the_built_tarball(running, one, tmp_path):
+    galaxy = [sys.executable, "-m", "ansible", "galaxy", "collection"]
+    quiet = {"check": True, "capture_output": True, "timeout": 120}
+    subprocess.run([*galaxy, "build", "--output-path", str(tmp_path), str(CHECKOUT)], **quiet)
+    (tarball,) = tmp_path.glob("dmwm-wmagent-*.tar.gz")
+    subprocess.run([*galaxy, "install", "-p", str(tmp_path / "collections"), str(tarball)], **quiet)
+    agent = running.agents[0]
+    image = OLD if current(agent) == NEW else NEW
+    command, environment = one.command("upgrade.yml", wmagent_image=image)
+    command = ["dmwm.wmagent.upgrade" if part.endswith("upgrade.yml") else part for part in command]
+    environment |= {"ANSIBLE_CONFIG": os.devnull, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections")}
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert current(agent) == image
+    names = subprocess.run(["tar", "tzf", str(tarball)], capture_output=True, text=True, check=True).stdout
+    assert not [name for name in names.split() if name.startswith(("tests/", "build/", ".venv/", "collections/"))]

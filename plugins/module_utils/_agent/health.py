@@ -233,8 +233,11 @@ def allowed_silence(worker: Worker) -> float:
     """Seconds within which a worker that is well gives a sign of life.
 
     Asleep it writes every BEAT seconds, or when its next cycle begins. In a cycle it writes nothing, so the length of
-    its last one is added twice.
+    its last one is added twice. Before its first cycle, in state Start, it may sleep without a word for as long as its
+    poll interval: WorkQueueManager's pollers do, so as not to begin all at once (WMComponent.WorkQueueManager).
     """
+    if worker.state == "Start":
+        return worker.poll_interval + BEAT + SLACK
     asleep = min(BEAT, worker.poll_interval) if worker.poll_interval > 0 else BEAT
     return asleep + SLACK + 2 * worker.cycle_time
 

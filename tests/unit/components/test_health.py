@@ -72,6 +72,16 @@ CASES = [
     (with_worker(state="Error", error_message="boom\nmore"), UNHEALTHY, "worker APoller has ended: boom"),
     (with_worker(state="Paused"), INCONCLUSIVE, "unknown state 'Paused'"),
     (with_worker(state="Start"), HEALTHY, ""),
+    (
+        dataclasses.replace(with_worker(state="Start", last_updated=NOW - 900, poll_interval=900), started=NOW - 901),
+        HEALTHY,
+        "",
+    ),
+    (
+        dataclasses.replace(with_worker(state="Start", last_updated=NOW - 900, poll_interval=600), started=NOW - 901),
+        INCONCLUSIVE,
+        "silent for 900 s",
+    ),
     (with_worker(last_updated=NOW - 89), HEALTHY, ""),
     (with_worker(last_updated=NOW - 95), INCONCLUSIVE, "silent for 95 s"),
     (dataclasses.replace(with_worker(last_updated=NOW - 95), active=True), HEALTHY, ""),
