@@ -72,16 +72,6 @@ CASES = [
     (with_worker(state="Error", error_message="boom\nmore"), UNHEALTHY, "worker APoller has ended: boom"),
     (with_worker(state="Paused"), INCONCLUSIVE, "unknown state 'Paused'"),
     (with_worker(state="Start"), HEALTHY, ""),
-    (
-        dataclasses.replace(with_worker(state="Start", last_updated=NOW - 900, poll_interval=900), started=NOW - 901),
-        HEALTHY,
-        "",
-    ),
-    (
-        dataclasses.replace(with_worker(state="Start", last_updated=NOW - 900, poll_interval=600), started=NOW - 901),
-        INCONCLUSIVE,
-        "silent for 900 s",
-    ),
     (with_worker(last_updated=NOW - 89), HEALTHY, ""),
     (with_worker(last_updated=NOW - 95), INCONCLUSIVE, "silent for 95 s"),
     (dataclasses.replace(with_worker(last_updated=NOW - 95), active=True), HEALTHY, ""),
@@ -250,3 +240,9 @@ def test_times_that_cannot_be_met_are_refused() -> None:
 
 def test_exactly_as_long_as_asked() -> None:
     assert wait([(0, GOOD)], 10, 10).verdict.state == HEALTHY
+
+
+@pytest.mark.parametrize("poll_interval,verdict", [(900, HEALTHY), (600, INCONCLUSIVE)])
+def test_before_its_first_cycle_a_worker_may_sleep_for_its_poll_interval(poll_interval: int, verdict: str) -> None:
+    asleep = with_worker(state="Start", last_updated=NOW - 900, poll_interval=poll_interval)
+    assert judge([dataclasses.replace(asleep, started=NOW - 901)]).state == verdict
