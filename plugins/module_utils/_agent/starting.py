@@ -115,7 +115,8 @@ class PreparedStart:
             reason = answer["message"] if answer else self._last_words()
             self._process.kill()
             self.abandon()
-            raise WMAgentError(f"the release cannot start its components: {reason}")
+            first_line = next((line.strip() for line in reason.splitlines() if line.strip()), "no reason given")
+            raise WMAgentError(f"the release cannot start its components: {first_line}")
         self.components = list(answer["described"])
         self.cpu_seconds = answer["cpu"]
         for name, described in answer["described"].items():
