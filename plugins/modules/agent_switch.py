@@ -59,9 +59,11 @@ options:
     type: float
     default: 90
   settle:
-    description: Seconds within which a component that dies counts as not started.
+    description:
+      - Seconds within which a component that dies counts as not started.
+      - Its threads are written down again at their end, since AgentWatchdog restarts a component that has others.
     type: float
-    default: 2
+    default: 3
   require_records:
     description:
       - Whether the databases must be readable before anything is stopped.
@@ -204,7 +206,7 @@ def main() -> None:
             "stop_timeout": {"type": "float", "default": 30},
             "graceful_timeout": {"type": "float", "default": 0},
             "start_timeout": {"type": "float", "default": 90},
-            "settle": {"type": "float", "default": 2},
+            "settle": {"type": "float", "default": 3},
             "require_records": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

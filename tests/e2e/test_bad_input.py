@@ -36,7 +36,9 @@ def deploy_by_hand(root: Path) -> Path:
 
 
 def everything(root: Path) -> dict[str, tuple[int, int]]:
-    return {str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns) for path in root.rglob("*")}
+    """Every path below a root but what running components write."""
+    found = (path for path in root.rglob("*") if "install" not in path.parts and "__pycache__" not in path.parts)
+    return {str(path): (path.lstat().st_mode, path.lstat().st_mtime_ns) for path in found}
 
 
 def test_every_agents_problems_are_told_in_one_table(running, tmp_path):
@@ -88,12 +90,12 @@ def test_every_agents_problems_are_told_in_one_table(running, tmp_path):
     for name, (changes, _, _) in cases.items():
         own = {} if "wmagent_root" in changes else {"wmagent_root": str(root(name))}
         agents[name] = {**good.variables(), **own, **changes}
-    before = everything(tmp_path / "roots"), everything(good.by_hand.parent / "current"), good.running()
+    before = everything(tmp_path / "roots"), everything(good.root), good.running()
     # One line for each cell: what is looked for must not be wrapped.
     run = Fleet(running.folder / "controller", agents).upgrade(NEW)
     assert run.code != 0
     assert "nothing was changed" in run.output
-    assert (everything(tmp_path / "roots"), everything(good.by_hand.parent / "current"), good.running()) == before
+    assert (everything(tmp_path / "roots"), everything(good.root), good.running()) == before
     assert not (good.root / ".deploy").exists()
     told = {name: " ".join(cell(run.output, name)) for name in agents}
     for name, (_, check, words) in cases.items():
@@ -156,7 +158,8 @@ def test_a_damaged_image(fleet, tmp_path, damage):
         blob.write_bytes(content[:-1000])
     elif damage == "tampered":
         blob.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
-    refused(fleet.upgrade(NEW, wmagent_repository=str(repository)), blob.name[:12])
+    words = blob.name[:12] if damage == "tampered" else "is missing or truncated"
+    refused(fleet.upgrade(NEW, wmagent_repository=str(repository)), words)
 
 
 def damaged_wheel(repository: Path) -> Path:

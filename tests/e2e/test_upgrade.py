@@ -133,7 +133,8 @@ def test_06_a_write_while_stopped_fails_the_rollout(running, one):
                 database=settings.name,
                 autocommit=True,
             ) as connection:
-                connection.cursor().execute("UPDATE wmbs_location SET running_slots = running_slots + 1 LIMIT 1")
+                written = "UPDATE wm_components SET update_threshold = update_threshold + 1"
+                assert connection.cursor().execute(written)
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -143,7 +144,7 @@ def test_06_a_write_while_stopped_fails_the_rollout(running, one):
         stop.set()
         writer.join()
     assert run.code != 0
-    assert "wmbs_location" in run.output and "records changed" in run.output, run.output
+    assert "wm_components" in run.output and "records changed" in run.output, run.output
     assert current(agent) == NEW and set(agent.running()) == set(TEN)
     assert actions(agent)[-1] == ("rollback", "healthy")
 

@@ -18,7 +18,7 @@ IMAGES = Path(os.environ.get("WMAGENT_TEST_IMAGES") or CHECKOUT / "build" / "ima
 QUICK = {
     "wmagent_healthy_for": 2,
     "wmagent_healthy_within": 60,
-    "wmagent_settle": 0.5,
+    "wmagent_settle": 2,
     "wmagent_disk_reserve": "10M",
 }
 """A test has no patience."""

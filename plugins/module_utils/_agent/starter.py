@@ -291,9 +291,10 @@ def write_threads(start: Start) -> None:
 
 def start_all(
     config: Any, request: dict[str, Any], names: Sequence[str], channel: int, deadline: float, keep: Collection[int]
-) -> bool:
-    """Start these components at once; True where all came up."""
+) -> list[Start] | None:
+    """Start these components at once; those that came up, or None where one failed."""
     began = time.monotonic()
+    up = []
     starts = [Start(name, request["dirs"][name], request["logs"][name]) for name in names]
     for start in starts:
         start.fork(config, request, keep)
@@ -305,6 +306,7 @@ def start_all(
             try:
                 if start.up():
                     write_threads(start)
+                    up.append(start)
                     seconds = time.monotonic() - began
                     say(channel, event="up", pid=start.pid, offset=start.offset, seconds=seconds, **about)
                 elif late:
@@ -319,7 +321,7 @@ def start_all(
                 say(channel, event="failed", pid=start.pid, offset=start.offset, error=str(refusal), **about)
             starts.remove(start)
         time.sleep(TICK)
-    return good
+    return up if good else None
 
 
 def main(request: dict[str, Any]) -> None:
@@ -345,9 +347,17 @@ def main(request: dict[str, Any]) -> None:
     if line is None:
         return None
     deadline = time.monotonic() + line["timeout"]
-    if start_all(config, request, line["first"], channel, deadline, keep) and line["last"]:
-        start_all(config, request, line["last"], channel, deadline, keep)
-    return say(channel, event="done")
+    up = start_all(config, request, line["first"], channel, deadline, keep)
+    if up is not None and line["last"]:
+        up += start_all(config, request, line["last"], channel, deadline, keep) or []
+    say(channel, event="done")
+    if not words.readline():
+        return None
+    # Some threads come with the first cycle, and AgentWatchdog restarts a component that has one it cannot find here.
+    for start in up or []:
+        if start.pid and alive(start.pid):
+            write_threads(start)
+    return say(channel, event="written")
 
 
 if __name__ == "wmagent_starter":

@@ -157,6 +157,10 @@ class PreparedStart:
         self._collect(results, set(wanted))
         self.up_at = time.monotonic()
         _settle(results, self.logs, settle_seconds)
+        with contextlib.suppress(WMAgentError):  # a starter that is gone has said so above
+            self._send({"write": "threads"})
+            self._answer(time.monotonic() + 10)
+        self.abandon()
         return [results[name] for name in self.components]
 
     def _collect(self, results: dict[str, Started], wanted: set[str]) -> None:
@@ -178,7 +182,6 @@ class PreparedStart:
             # AgentWatchdog is held back on purpose after a failure; anything else was lost with the starter.
             how = NOT_STARTED if name == WATCHDOG else FAILED
             results[name] = Started(name, how, error="" if how == NOT_STARTED else self._last_words())
-        self.abandon()
 
     def abandon(self) -> None:
         """Let the interpreter go; it starts nothing it was not told to. Harmless after ``go``."""
