@@ -66,7 +66,7 @@ options:
     default: 3
   require_records:
     description:
-      - Whether the databases must be readable before anything is stopped.
+      - Whether the databases must be readable before anything is stopped, and unchanged before anything is started.
       - V(false) is for the way back from a failure, when an agent that runs counts for more than the evidence.
     type: bool
     default: true

@@ -219,7 +219,11 @@ def test_10_it_works_installed_from_the_built_tarball(running, one, tmp_path):
     image = OLD if current(agent) == NEW else NEW
     command, environment = one.command("upgrade.yml", wmagent_image=image)
     command = ["dmwm.wmagent.upgrade" if part.endswith("upgrade.yml") else part for part in command]
-    environment |= {"ANSIBLE_CONFIG": os.devnull, "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections")}
+    (tmp_path / "ansible.cfg").write_text("[defaults]\n")
+    environment |= {
+        "ANSIBLE_CONFIG": str(tmp_path / "ansible.cfg"),
+        "ANSIBLE_COLLECTIONS_PATH": str(tmp_path / "collections"),
+    }
     done = subprocess.run(
         command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False
     )

@@ -53,7 +53,11 @@ class Prepared(Protocol):
 
 @dataclass(frozen=True)
 class Effects:
-    """What a switch does to the world; replaced by fakes in tests of the order of steps."""
+    """What a switch does to the world; replaced by fakes in tests of the order of steps.
+
+    require_records: False on the way back from a failure, when an agent that runs counts for more than the evidence:
+                     then records that can't be read, or that somebody goes on changing, are told and stop nothing.
+    """
 
     prepare: Callable[[Release], Prepared]
     stop: Callable[[Sequence[Release]], list[dict[str, Any]]]
@@ -166,7 +170,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     except BaseException:
         prepared.abandon()
         raise
-    if result.record_changes:
+    if result.record_changes and effects.require_records:
         prepared.abandon()
         return result
     result.started_at = time.time()

@@ -197,6 +197,15 @@ def test_on_the_way_back_an_agent_that_runs_counts_for_more_than_the_evidence(tm
     assert (world.running, result.records_unread, result.record_changes) == ("old", "database down", [])
 
 
+def test_a_writer_that_does_not_stop_cannot_keep_an_agent_down(tmp_path):
+    world = World(tmp_path)
+    world.writes_between = True
+    world.run()
+    effects = Effects(world.prepare, world.stop, world.link, records=world, require_records=False)
+    result = switch_release(world.layout, find_release(world.layout, "old"), "r1", effects)
+    assert (world.running, result.record_changes) == ("old", ["table: written"])
+
+
 def test_components_that_did_not_come_up_are_named(tmp_path):
     world = World(tmp_path)
     result = world.run()
