@@ -46,6 +46,14 @@ options:
     description: Seconds within which that must be the case, at least O(healthy_for), which V(0) stands for.
     type: float
     default: 0
+  known_tracebacks:
+    description:
+      - Regular expressions for tracebacks of WMAgent's own that do no harm, searched in the exception's type, the functions
+        it came through and its message.
+      - Such a traceback is noted and does not make a component unhealthy, unless it ended a worker.
+    type: list
+    elements: str
+    default: []
   since:
     description: Seconds since the epoch. A component that was started earlier is unhealthy.
     type: float
@@ -127,6 +135,7 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         healthy_for=params["healthy_for"],
         healthy_within=params["healthy_within"] or params["healthy_for"],
         since=params["since"],
+        known_tracebacks=params["known_tracebacks"],
     )
     result: dict[str, Any] = masked(waited.as_dict(), secret_values(secrets))
     return result
@@ -142,6 +151,7 @@ def main() -> None:
             "database_name": {"type": "str", "default": "wmagent"},
             "healthy_for": {"type": "float", "default": 0},
             "healthy_within": {"type": "float", "default": 0},
+            "known_tracebacks": {"type": "list", "elements": "str", "default": []},
             "since": {"type": "float"},
         },
         supports_check_mode=True,

@@ -96,6 +96,7 @@ def wait_for_verdict(
     healthy_for: float,
     healthy_within: float,
     since: float | None = None,
+    known_tracebacks: Sequence[str] = (),
     every: float = 0.5,
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
@@ -105,7 +106,7 @@ def wait_for_verdict(
     healthy_for:    seconds the agent must be healthy without interruption; 0 takes one look, at an agent that runs for
                     long: tracebacks are noted only then
     healthy_within: seconds from now within which that must be the case
-    since:          see :func:`judge`
+    since, known_tracebacks: see :func:`judge`
     every:          seconds between two looks
 
     It ends early: healthy as soon as ``healthy_for`` is reached; unhealthy as soon as something is found that waiting
@@ -119,7 +120,8 @@ def wait_for_verdict(
     looks = 0
     while True:
         moment = clock()
-        verdict = judge(look(), since, new_tracebacks=since is not None or healthy_for > 0)
+        strict = since is not None or healthy_for > 0
+        verdict = judge(look(), since, new_tracebacks=strict, known_tracebacks=known_tracebacks)
         looks += 1
         if verdict.state != HEALTHY:
             healthy_since = None

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -129,7 +130,11 @@ class Verdict:
 
 
 def judge(
-    evidence: Sequence[ComponentEvidence], since: float | None = None, *, new_tracebacks: bool | None = None
+    evidence: Sequence[ComponentEvidence],
+    since: float | None = None,
+    *,
+    new_tracebacks: bool | None = None,
+    known_tracebacks: Sequence[str] = (),
 ) -> Verdict:
     """The verdict that this evidence allows.
 
@@ -138,12 +143,16 @@ def judge(
                     just started (and so the default where ``since`` is given); one that runs for weeks has collected
                     some, and they are noted only. Those that ended a worker count always.
 
+    known_tracebacks: regular expressions, searched in "<exception type> <functions it came through>: <message>"; a
+                    traceback that one of them fits is noted only, unless it ended a worker
+
     No evidence at all is inconclusive.
     """
     if not evidence:
         return Verdict(INCONCLUSIVE, (), "no component is known, so there is nothing to judge")
     strict = since is not None if new_tracebacks is None else new_tracebacks
-    verdicts = tuple(_judge_one(one, since, strict) for one in evidence)
+    harmless = re.compile("|".join(f"(?:{pattern})" for pattern in known_tracebacks) or r"(?!)")
+    verdicts = tuple(_judge_one(one, since, strict, harmless) for one in evidence)
     state = _worst(one.state for one in verdicts)
     parts = [
         f"{one.component}: {next(finding.text for finding in one.findings if finding.state == state)}"
@@ -159,11 +168,13 @@ def _worst(states: Iterable[str]) -> str:
     return order[max((order.index(state) for state in states), default=0)]
 
 
-def _judge_one(one: ComponentEvidence, since: float | None, strict: bool) -> ComponentVerdict:
+def _judge_one(
+    one: ComponentEvidence, since: float | None, strict: bool, harmless: re.Pattern[str]
+) -> ComponentVerdict:
     findings = _process_findings(one, since)
     if not one.absent:
         # What tells most comes first.
-        findings += _worker_findings(one) + _log_findings(one, strict) + _thread_findings(one)
+        findings += _worker_findings(one) + _log_findings(one, strict, harmless) + _thread_findings(one)
     return ComponentVerdict(one.component, _worst(finding.state for finding in findings), tuple(findings), one)
 
 
@@ -242,14 +253,14 @@ def allowed_silence(worker: Worker) -> float:
     return asleep + SLACK + 2 * worker.cycle_time
 
 
-def _log_findings(one: ComponentEvidence, strict: bool) -> list[Finding]:
+def _log_findings(one: ComponentEvidence, strict: bool, harmless: re.Pattern[str]) -> list[Finding]:
     if one.log.error:
         return [Finding(INCONCLUSIVE, one.log.error)]
     found = []
     for trace in one.log.new:
         if trace.fatal:
             found.append(Finding(UNHEALTHY, f"a thread of it has ended: {trace.reason}", final=True))
-        elif strict:
+        elif strict and not harmless.search(f"{trace.signature}: {trace.reason}"):
             found.append(Finding(UNHEALTHY, f"new traceback in ComponentLog: {trace.reason}", final=True))
         else:
             found.append(Finding(HEALTHY, f"traceback since its start: {trace.reason}"))

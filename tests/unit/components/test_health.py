@@ -246,3 +246,14 @@ def test_exactly_as_long_as_asked() -> None:
 def test_before_its_first_cycle_a_worker_may_sleep_for_its_poll_interval(poll_interval: int, verdict: str) -> None:
     asleep = with_worker(state="Start", last_updated=NOW - 900, poll_interval=poll_interval)
     assert judge([dataclasses.replace(asleep, started=NOW - 901)]).state == verdict
+
+
+def test_a_traceback_known_to_do_no_harm_is_noted_only() -> None:
+    harmless = Trace("KeyError A.py:algorithm CMSCouch.py:checkReplicationState", "KeyError: 'source'", "…")
+    one = but(log=dataclasses.replace(GOOD.log, new=(harmless,)))
+    known = ["KeyError .*checkReplicationState"]
+    assert judge([one], new_tracebacks=True).state == UNHEALTHY
+    assert judge([one], new_tracebacks=True, known_tracebacks=["ValueError"]).state == UNHEALTHY
+    assert judge([one], new_tracebacks=True, known_tracebacks=known).state == HEALTHY
+    fatal = but(log=dataclasses.replace(GOOD.log, new=(dataclasses.replace(harmless, fatal=True),)))
+    assert judge([fatal], new_tracebacks=True, known_tracebacks=known).state == UNHEALTHY
