@@ -10,9 +10,11 @@ short_description: Stop a WMAgent, switch it to another installed release, start
 version_added: 0.1.0
 description:
   - Makes the new release's interpreter ready, stops all components, reads from MariaDB or Oracle and CouchDB what tells
-    whether any record changes, switches C(current) with one C(rename(2)), reads the same again, and starts all components.
+    whether any record changes, switches C(current) with one C(rename(2)), reads the same again, and starts all
+    components.
   - Where a release's interpreter can't be made ready or the databases can't be read, nothing is stopped.
-  - Where a record changed in between, nothing is started, and RV(problem) says which. The caller decides; the journal stays.
+  - Where a record changed in between, nothing is started, and RV(problem) says which. The caller decides; the journal
+    stays.
   - Each step is journaled before it begins. Cut off anywhere, the same call finishes the work.
   - The verdict over what was started is M(dmwm.wmagent.components_info)'s.
 author:
@@ -121,7 +123,7 @@ started:
   type: list
   elements: dict
 records:
-  description: The evidence that no record was touched. C(summary) in words, C(changes) one line for each table or database.
+  description: The evidence that no record was touched. C(summary) in words, C(changes) a line for each that changed.
   returned: success
   type: dict
 resumed_at:

@@ -48,8 +48,8 @@ options:
     default: 0
   known_tracebacks:
     description:
-      - Regular expressions for tracebacks of WMAgent's own that do no harm, searched in the exception's type, the functions
-        it came through and its message.
+      - Regular expressions for tracebacks of WMAgent's own that do no harm, searched in the exception's type, the
+        functions it came through and its message.
       - Such a traceback is noted and does not make a component unhealthy, unless it ended a worker.
     type: list
     elements: str

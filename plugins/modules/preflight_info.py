@@ -9,8 +9,8 @@ module: preflight_info
 short_description: Find everything that could keep a WMAgent from being changed
 version_added: 0.1.0
 description:
-  - Looks at the agent's root, Python and platform, disk, lock, secrets, databases, schema, verdict and drift. Every check is
-    made, also when an earlier one finds a problem.
+  - Looks at the agent's root, Python and platform, disk, lock, secrets, databases, schema, verdict and drift. Every
+    check is made, also when an earlier one finds a problem.
   - A check that can't be made is a problem.
   - Needs the interpreter that M(dmwm.wmagent.tools) returns.
 author:
@@ -144,7 +144,6 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
-
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.preflight import Request, look
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.probes import real_probes

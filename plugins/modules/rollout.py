@@ -9,8 +9,8 @@ module: rollout
 short_description: Open or close a rollout over a fleet of WMAgents
 version_added: 0.1.0
 description:
-  - Runs on the controller. V(open) plans the batches and gives the rollout its id; after an interruption the same command
-    takes up the rollout that was cut off, so that its locks are its own.
+  - Runs on the controller. V(open) plans the batches and gives the rollout its id; after an interruption the same
+    command takes up the rollout that was cut off, so that its locks are its own.
   - V(close) forgets it.
 author:
   - dmwm.wmagent contributors (@dmwm)

@@ -9,9 +9,10 @@ module: rollout_report
 short_description: Tell what all WMAgents of a rollout came to, as one table
 version_added: 0.1.0
 description:
-  - Runs on the controller, over the variables that the roles P(dmwm.wmagent.agent#role) and P(dmwm.wmagent.upgrade#role)
-    registered for each agent.
-  - Fails where O(about=preflight) finds a problem on any agent, or O(about=result) an agent that failed or was not reached.
+  - Runs on the controller, over the variables that the roles P(dmwm.wmagent.agent#role) and
+    P(dmwm.wmagent.upgrade#role) registered for each agent.
+  - Fails where O(about=preflight) finds a problem on any agent, or O(about=result) an agent that failed or was not
+    reached.
 author:
   - dmwm.wmagent contributors (@dmwm)
 attributes:

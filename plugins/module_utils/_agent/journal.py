@@ -18,7 +18,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 
 STEPS = ("stopping", "stopped", "linked", "started")
 """``stopping``: signals may be on their way. ``stopped``: none of ours runs, the records were read.
-``linked``: ``current`` points to the target. ``started``: the records were read again and compared; the verdict is due."""
+``linked``: ``current`` points to the target. ``started``: the records were compared; the verdict is due."""
 
 
 @dataclass(frozen=True)

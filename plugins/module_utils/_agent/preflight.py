@@ -230,24 +230,26 @@ def _schema(request: Request, seen: Seen, found: Findings, probes: Probes, secre
         more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         found.problem(
             "schema",
-            f"{len(differences)} differences to {target.name}: {shown}{more}; code alone is not enough, redeploy this agent",
+            f"{len(differences)} differences to {target.name}: {shown}{more}; "
+            "code alone is not enough, redeploy this agent",
         )
 
 
 def _verdict(request: Request, seen: Seen, found: Findings, probes: Probes, secrets: Mapping[str, str]) -> None:
-    assert seen.current is not None  # noqa: S101 - the caller asked
+    assert seen.current is not None
     verdict, reasons = probes.verdict(seen.layout, seen.current, secrets, request.database_name, request.components)
     found.facts.update(verdict=verdict, reasons=reasons)
     half_done = seen.journal is not None
     if verdict != "healthy" and request.require_healthy and not half_done:
         found.problem(
             "verdict",
-            f"{verdict}: {'; '.join(reasons[:3])}; put it right, or set wmagent_require_healthy=false to go on all the same",
+            f"{verdict}: {'; '.join(reasons[:3])}; "
+            "put it right, or set wmagent_require_healthy=false to go on all the same",
         )
 
 
 def _drift(request: Request, seen: Seen, found: Findings, probes: Probes) -> None:
-    assert seen.current is not None  # noqa: S101 - the caller asked
+    assert seen.current is not None
     drifted = probes.drift(seen.current)
     found.facts["drift"] = drifted
     if drifted and request.on_drift == "fail":

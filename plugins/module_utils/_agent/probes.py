@@ -52,8 +52,9 @@ def _verdict(
     layout: AgentLayout, release: Release, secrets: Mapping[str, str], name: str, components: tuple[str, ...]
 ) -> tuple[str, list[str]]:
     settings = database.settings_from_secrets(secrets, name)
-    look = wait_for_verdict(lambda: collect_evidence(layout, release, settings, components), healthy_for=0, healthy_within=0)
-    said = look.as_dict()
+    said = wait_for_verdict(
+        lambda: collect_evidence(layout, release, settings, components), healthy_for=0, healthy_within=0
+    ).as_dict()
     return said["verdict"], said["reasons"]
 
 

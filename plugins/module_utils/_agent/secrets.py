@@ -66,7 +66,7 @@ def _database_keys(secrets: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def problems_in_secrets(secrets: Mapping[str, str]) -> list[str]:
-    """What keeps these secrets from being used: missing keys, blank values, template values. Names only, never values."""
+    """What keeps these secrets from being used: missing keys, blank or template values. Names only, never values."""
     problems = []
     required = (*_database_keys(secrets), *REQUIRED)
     if missing := [key for key in required if not secrets.get(key)]:

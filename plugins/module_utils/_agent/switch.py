@@ -121,7 +121,7 @@ class SwitchResult:
 
 
 def needs_switch(layout: AgentLayout, target: Release) -> bool:
-    """The one predicate for ``changed``, in check mode and for real: another release is current, or one is half done."""
+    """The one predicate for ``changed``, in check mode and for real: another release is current, or half done."""
     journal = read_journal(layout)
     if journal is not None and not (journal.target == target.name and journal.step == "started"):
         return True

@@ -55,7 +55,8 @@ def summarise_preflight(told: Mapping[str, Mapping[str, Any]]) -> Summary:
     failed = [agent for agent, found in problems.items() if found]
     count = sum(len(found) for found in problems.values())
     message = (
-        f"preflight: {count} problem{'s' if count != 1 else ''} on {len(failed)} of {len(told)} agents; nothing was changed"
+        f"preflight: {count} problem{'s' if count != 1 else ''} on {len(failed)} of {len(told)} agents; "
+        "nothing was changed"
         if failed
         else f"preflight: {len(told)} agents are fit"
     )

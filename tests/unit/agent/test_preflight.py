@@ -36,11 +36,13 @@ def request_(tmp_path):
     here = probe(PYTHON)
     image = ImageDescription(
         name="new", tag="2.4.5.9", version="2.4.5.9", python=here.version, platform=here.platform, glibc="2.17",
-        created="2026-01-01T00:00:00Z", wheels=(), schema={"mariadb": {"t": {}}}, schema_fingerprint={}, installed_size=1000,
+        created="2026-01-01T00:00:00Z", wheels=(), schema={"mariadb": {"t": {}}}, schema_fingerprint={},
+        installed_size=1000,
     )  # fmt: skip
     return Request(
         layout=AgentLayout(root), target=image, digest=DIGEST, release="", secrets=secrets, database_name="wmagent",
-        python=PYTHON, components=(), disk_reserve=0, require_healthy=True, on_drift="fail", rollout="r1", break_lock="",
+        python=PYTHON, components=(), disk_reserve=0, require_healthy=True, on_drift="fail", rollout="r1",
+        break_lock="",
     )  # fmt: skip
 
 
