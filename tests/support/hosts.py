@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -259,8 +260,10 @@ class SshHosts(Sequence[SshHost]):
     def _close_connections(self) -> None:
         """End the ssh masters that ControlPersist left; they would hold the network namespace."""
         for socket in self._control.glob("*"):
-            end = ["ssh", "-F", "none", "-S", str(socket), "-O", "exit", "-"]
-            subprocess.run(end, capture_output=True, timeout=20, check=False)
+            check = ["ssh", "-F", "none", "-S", str(socket), "-O", "check", "any"]
+            told = subprocess.run(check, capture_output=True, text=True, timeout=20, check=False)
+            if master := re.search(r"pid=(\d+)", told.stderr):
+                namespaces.end_process(int(master[1]))
 
 
 def new_key(path: Path) -> str:

@@ -8,6 +8,7 @@ import functools
 import os
 import select
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -166,6 +167,22 @@ def configure_network(pid: int, *lines: str) -> None:
         raise RuntimeError(f"ip {lines}: {done.stderr.strip()}")
 
 
+def end_process(pid: int, within: float = STARTING_WITHIN) -> None:
+    """SIGTERM a process that this run started; return when it is gone."""
+    with contextlib.suppress(ProcessLookupError):
+        watched = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(watched, signal.SIGTERM)
+            _await_end(watched, f"process {pid}", within)
+        finally:
+            os.close(watched)
+
+
+def _await_end(watched: int, what: str, within: float) -> None:
+    gone, _, _ = select.select([watched], [], [], within)
+    assert gone, f"{what} lives on after {within:g} s"
+
+
 def kill_namespace(outer: subprocess.Popen[bytes], first: int, within: float = STARTING_WITHIN) -> None:
     """SIGKILL the outer process; return when the namespace's first process, hence every process in it, is gone."""
     try:
@@ -176,7 +193,6 @@ def kill_namespace(outer: subprocess.Popen[bytes], first: int, within: float = S
     outer.wait(within)
     if watched >= 0:
         try:
-            gone, _, _ = select.select([watched], [], [], within)
+            _await_end(watched, f"test host (first process {first})", within)
         finally:
             os.close(watched)
-        assert gone, f"processes of the test host live on after {within:g} s (first one: {first})"
