@@ -82,12 +82,18 @@ entry:
   type: dict
 """
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import ledger
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import clear_journal, exclusive
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import (
+    clear_journal,
+    exclusive,
+    read_journal,
+    write_journal,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
@@ -107,8 +113,11 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
         return {"changed": True, "entry": {"action": params["action"], **details}}
     with exclusive(layout):
         entry = ledger.append(layout.ledger, params["action"], **details)
+        journal = read_journal(layout)
         if not params["keep_journal"]:
             clear_journal(layout)
+        elif journal is not None:
+            write_journal(layout, replace(journal, recorded=True))
     return {"changed": True, "entry": entry}
 
 

@@ -126,6 +126,10 @@ records:
   description: The evidence that no record was touched. C(summary) in words, C(changes) a line for each that changed.
   returned: success
   type: dict
+recorded:
+  description: Whether the ledger has an entry on this switch already, so that only a verdict is due.
+  returned: success
+  type: bool
 resumed_at:
   description: The step at which an interrupted switch was taken up again, empty otherwise.
   returned: success
@@ -178,6 +182,7 @@ def _plan(layout: AgentLayout, release: str) -> dict[str, Any]:
     """What a check run tells. It may come before adoption and staging, which a check run only tells of as well."""
     journal = read_journal(layout)
     plan: dict[str, Any] = {"problem": "", "phases": {}, "stopped": [], "started": [], "records": {}, "resumed_at": ""}
+    plan["recorded"] = False
     if not layout.is_adopted():
         return {**plan, "changed": True, "origin": "deployed by hand", "target": release, "begun": False}
     current = layout.current_release()

@@ -14,8 +14,9 @@ from pathlib import Path
 import pymysql
 import pytest
 from support.agent import CHECKOUT, TEN, lab
-from support.fleet import Fleet, actions, current
+from support.fleet import Fleet, Run, actions, current
 
+FOLDERS = ("changelogs", "docs", "inventories", "meta", "playbooks", "plugins", "roles")
 OLD, NEW = "2.4.4", "2.4.5.9-p1"
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -185,6 +186,32 @@ def wait_for_step(journal: Path, step: str, process: subprocess.Popen[str]) -> b
     return False
 
 
+@pytest.mark.parametrize("policy", ["fail", "continue"])
+def test_07b_what_cannot_be_read_is_inconclusive(running, one, policy):
+    agent = running.agents[0]
+    image = OLD if current(agent) == NEW else NEW
+    command, environment = one.command("upgrade.yml", wmagent_image=image, wmagent_on_inconclusive=policy)
+    good = agent.secrets.read_text()
+    process = subprocess.Popen(
+        command, env=environment, cwd=one.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    try:
+        assert wait_for_step(agent.layout.journal, "started", process)
+        # The components have their config; whoever looks at them reads this file.
+        agent.secrets.write_text(good.replace("MDB_PASS=", "MDB_PASS=wrong-"))
+        output, _ = process.communicate(timeout=240)
+    finally:
+        agent.secrets.write_text(good)
+    assert "inconclusive" in Run(process.returncode, output).line_of(agent.name), output
+    assert current(agent) == image, "it is left as it is"
+    assert actions(agent)[-1] == ("upgrade", "inconclusive")
+    assert (process.returncode == 0) == (policy == "continue"), output
+    assert agent.layout.journal.exists() == (policy == "fail")
+    run = one.upgrade(image)
+    assert run.code == 0, run.output
+    assert actions(agent)[-1] == (("judged", "healthy") if policy == "fail" else ("upgrade", "inconclusive"))
+
+
 def test_08_back_on_demand(running, one):
     agent = running.agents[0]
     here = current(agent)
@@ -214,7 +241,7 @@ def test_10_it_works_installed_from_the_built_tarball(running, one, tmp_path):
     quiet = {"check": True, "capture_output": True, "timeout": 120}
     subprocess.run([*galaxy, "build", "--output-path", str(tmp_path), str(CHECKOUT)], **quiet)
     (tarball,) = tmp_path.glob("dmwm-wmagent-*.tar.gz")
-    subprocess.run([*galaxy, "install", "-p", str(tmp_path / "collections"), str(tarball)], **quiet)
+    subprocess.run([*galaxy, "install", "--force", "-p", str(tmp_path / "collections"), str(tarball)], **quiet)
     agent = running.agents[0]
     image = OLD if current(agent) == NEW else NEW
     command, environment = one.command("upgrade.yml", wmagent_image=image)
@@ -230,4 +257,5 @@ def test_10_it_works_installed_from_the_built_tarball(running, one, tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     assert current(agent) == image
     names = subprocess.run(["tar", "tzf", str(tarball)], capture_output=True, text=True, check=True).stdout
-    assert not [name for name in names.split() if name.startswith(("tests/", "build/", ".venv/", "collections/"))]
+    kept = {name.split("/")[0] for name in names.split()}
+    assert kept <= {*"CHANGELOG.md FILES.json LICENSE MANIFEST.json README.md .gitignore".split(), *FOLDERS}, kept

@@ -30,6 +30,7 @@ class Journal:
     step:    one of STEPS, the last one that was begun
     before:  the records as they were read at ``stopped``
     details: figures of the steps that are over, for the ledger
+    recorded: the ledger has an entry on this switch, whose verdict was left to a person
     """
 
     rollout: str
@@ -38,6 +39,7 @@ class Journal:
     step: str
     before: dict[str, Any] | None = None
     details: dict[str, Any] = field(default_factory=dict)
+    recorded: bool = False
 
     def at(self, step: str, **changes: Any) -> Journal:
         """The same switch at another step."""

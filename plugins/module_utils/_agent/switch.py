@@ -73,6 +73,7 @@ class SwitchResult:
 
     downtime: seconds from the first stop signal to the last component up; None where nothing was stopped
     phases:   seconds of each step
+    recorded: the ledger has an entry on this switch already, and only the verdict is due
     started_at: UNIX time at which the components were told to start; None where that is not known
     """
 
@@ -88,6 +89,7 @@ class SwitchResult:
     records_summary: str = ""
     records_unread: str = ""
     resumed_at: str = ""
+    recorded: bool = False
 
     @property
     def problem(self) -> str:
@@ -117,6 +119,7 @@ class SwitchResult:
                 "unread": self.records_unread,
             },
             "resumed_at": self.resumed_at,
+            "recorded": self.recorded,
         }
 
 
@@ -197,6 +200,7 @@ def _already_there(journal: Journal | None, current: Release, target: Release) -
         phases=details.get("phases", {}),
         records_summary=details.get("records", {}).get("summary", ""),
         resumed_at=journal.step,
+        recorded=journal.recorded,
     )
 
 
