@@ -37,8 +37,8 @@ demo: images ## three agents deployed by hand, rolled to a new release
 	@$(PLAY) playbooks/lab.yml -e wmagent_lab_image=$(OLD_IMAGE)
 	@$(PLAY) playbooks/upgrade.yml -e wmagent_image=$(NEW_IMAGE)
 
-demo-down: setup ## end the demo's processes and remove its folder
-	@$(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent
+demo-down: ## end the demo's processes and remove build/lab
+	@if [ -x $(PLAY) ]; then $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent; fi
 
 test: lint test-images ## lint and all tests
 	@$(PYTEST) tests
@@ -55,7 +55,7 @@ bench: test-images ## measure; ONLY=<word> runs some
 	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
 
 docs: setup ## check the documentation of every module and role
-	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck . 
+	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 
 lock: setup ## lock requirements/dev.in and the tools again
 	@for set in requirements/dev roles/image/files/tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
