@@ -77,6 +77,8 @@ def test_a_view_is_never_answered_with_nothing_where_there_are_documents(couch):
     view = f"{JOBS}/_design/JobDump/_view/byName"
     assert couch.answer("GET", view, None)[1]["rows"] == []
     assert refused(couch, "GET", f"{JOBS}/_design/JobDump/_view/nope") == (404, "not_found")
+    couch.answer("PUT", f"{JOBS}/task_activity", {"tasks": {}})
+    assert couch.answer("GET", view, None)[1]["rows"] == []
     couch.answer("PUT", f"{JOBS}/1", {"a": 1})
     assert refused(couch, "GET", view) == (501, "not_implemented")
 
