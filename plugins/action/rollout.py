@@ -15,6 +15,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._rollout.state import
     close_rollout,
     open_rollout,
     owner_name,
+    rollout_under_way,
 )
 
 ARGUMENTS: dict[str, Any] = {
@@ -49,11 +50,14 @@ class ActionModule(ActionBase):
         agents = params["agents"] or []
         waves = [[a for a in self._matching(pattern, task_vars) if a in agents] for pattern in params["waves"]]
         batches = plan_batches([*waves, agents], params["batches"])
+        state_dir = Path(params["state_dir"]).expanduser()
         if self._task.check_mode:
-            name = params["rollout"] or "check"
+            name = (
+                params["rollout"] or rollout_under_way(state_dir, self._fleet(task_vars), params["subject"]) or "check"
+            )
             return {"changed": False, "id": name, "owner": owner_name(), "resumed": False, "batches": batches}
         rollout, resumed = open_rollout(
-            Path(params["state_dir"]).expanduser(),
+            state_dir,
             self._fleet(task_vars),
             params["subject"],
             params["label"],
@@ -70,7 +74,10 @@ class ActionModule(ActionBase):
 
     def _matching(self, pattern: str, task_vars: dict[str, Any]) -> list[str]:
         lookup = lookup_loader.get("ansible.builtin.inventory_hostnames", loader=self._loader, templar=self._templar)
-        return list(lookup.run([pattern], variables=task_vars))
+        found = list(lookup.run([pattern], variables=task_vars))
+        if not found:
+            raise WMAgentError(f"wmagent_waves has {pattern!r}, which matches no host of the inventory; correct it")
+        return found
 
     @staticmethod
     def _fleet(task_vars: dict[str, Any]) -> str:

@@ -66,6 +66,10 @@ options:
       - Its threads are written down again at their end, since AgentWatchdog restarts a component that has others.
     type: float
     default: 3
+  back:
+    description: Whether this is a way back, to a release that is known to have run.
+    type: bool
+    default: false
   require_records:
     description:
       - Whether the databases must be readable before anything is stopped, and unchanged before anything is started.
@@ -144,7 +148,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.components imp
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.effects import Options, real_effects
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import exclusive, read_journal
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import read_secrets, secret_values
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import mask, read_secrets, secret_values
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.switch import (
     find_release,
     needs_switch,
@@ -171,9 +175,15 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
         start_timeout=params["start_timeout"],
         settle=params["settle"],
         require_records=params["require_records"],
+        back=params["back"],
     )
-    with exclusive(layout):
-        result = switch_release(layout, target, params["rollout"], real_effects(layout, options))
+    # A module whose controller has died may still run, and ends within its own time limits.
+    patience = options.stop_timeout + options.graceful_timeout + 2 * options.start_timeout + 60
+    try:
+        with exclusive(layout, timeout=patience):
+            result = switch_release(layout, target, params["rollout"], real_effects(layout, options))
+    except WMAgentError as error:
+        raise WMAgentError(mask(str(error), secret_values(options.secrets))) from None
     answer: dict[str, Any] = masked(result.as_dict(), secret_values(options.secrets))
     return {**answer, "begun": begun}
 
@@ -182,7 +192,7 @@ def _plan(layout: AgentLayout, release: str) -> dict[str, Any]:
     """What a check run tells. It may come before adoption and staging, which a check run only tells of as well."""
     journal = read_journal(layout)
     plan: dict[str, Any] = {"problem": "", "phases": {}, "stopped": [], "started": [], "records": {}, "resumed_at": ""}
-    plan["recorded"] = False
+    plan |= {"recorded": False, "downtime": None, "started_at": None}
     if not layout.is_adopted():
         return {**plan, "changed": True, "origin": "deployed by hand", "target": release, "begun": False}
     current = layout.current_release()
@@ -214,6 +224,7 @@ def main() -> None:
             "graceful_timeout": {"type": "float", "default": 0},
             "start_timeout": {"type": "float", "default": 90},
             "settle": {"type": "float", "default": 3},
+            "back": {"type": "bool", "default": False},
             "require_records": {"type": "bool", "default": True},
         },
         supports_check_mode=True,

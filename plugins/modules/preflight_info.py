@@ -70,6 +70,12 @@ options:
     description: Id of a rollout whose lock is no problem either.
     type: str
     default: ''
+  settings:
+    description:
+      - Settings of later steps that could be wrong, C(healthy_for), C(healthy_within), C(keep_releases) and
+        C(known_tracebacks). They are checked here, before anything stops.
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -124,6 +130,35 @@ drift:
   returned: when the root is an agent's
   type: list
   elements: str
+config:
+  description: The C(config.py) that runs now.
+  returned: when the root is an agent's
+  type: str
+reasons:
+  description: Why the verdict is not healthy.
+  returned: when the secrets can be read
+  type: list
+  elements: str
+disk_need:
+  description: Bytes that staging needs at most.
+  returned: when the image is not staged yet
+  type: int
+disk_free:
+  description: Bytes that are free.
+  returned: when the image is not staged yet
+  type: int
+dialect:
+  description: V(mariadb) or V(oracle).
+  returned: when the database answers
+  type: str
+tables:
+  description: Number of tables in the live schema.
+  returned: when the database answers
+  type: int
+couch_databases:
+  description: Number of CouchDB databases.
+  returned: when CouchDB answers
+  type: int
 schema_differences:
   description: Why code alone would not be enough.
   returned: when the databases answer
@@ -144,9 +179,11 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.components import masked
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.preflight import Request, look
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.probes import real_probes
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import secret_values
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description import ImageDescription
 
@@ -168,11 +205,13 @@ def run(params: dict[str, Any]) -> dict[str, Any]:
         on_drift=params["on_drift"],
         rollout=params["rollout"],
         break_lock=params["break_lock"],
+        settings=params["settings"],
         adopt_prefix=Path(params["adopt_prefix"]) if params["adopt_prefix"] else None,
         adopt_config=Path(params["adopt_config"]) if params["adopt_config"] else None,
     )
     found = look(request, real_probes())
-    return {"changed": False, "problems": found.problems, **found.facts}
+    answer: dict[str, Any] = masked({"problems": found.problems, **found.facts}, secret_values(found.secrets))
+    return {"changed": False, **answer}
 
 
 def _bytes(text: str) -> int:
@@ -200,6 +239,7 @@ def main() -> None:
             "on_drift": {"type": "str", "choices": ["fail", "replace"], "default": "fail"},
             "rollout": {"type": "str", "default": ""},
             "break_lock": {"type": "str", "default": ""},
+            "settings": {"type": "dict", "default": {}},
         },
         mutually_exclusive=[("target", "release")],
         supports_check_mode=True,

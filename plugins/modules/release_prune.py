@@ -69,6 +69,12 @@ def make_plan(layout: AgentLayout, keep: int) -> Plan:
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Prune, or tell what would be."""
     layout = AgentLayout(Path(params["wmagent_root"]))
+    current = layout.current_release().name
+    if current not in ledger.release_order(ledger.read(layout.ledger)):
+        raise WMAgentError(
+            f"the ledger of {layout.root} does not know {current}, so the previous release cannot be told; "
+            "nothing was pruned"
+        )
     plan = make_plan(layout, params["keep"])
     freed = 0
     if not check and (plan.releases or plan.blobs):

@@ -24,6 +24,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import 
     release_folder_name,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.durable import sync_folder, write_file
 
 _WORK_DIR = re.compile(r"""^config\.General\.workDir\s*=\s*(['"])(.+?)\1\s*$""", re.MULTILINE)
 _VERSION_FOLDER = re.compile(r"^v?\d+\.\d+")
@@ -164,10 +165,11 @@ def adopt(layout: AgentLayout, deployment: Deployment, *, by: str, rollout: str)
         "adopted": True,
         "adopted_from": str(deployment.folder),
     }
-    (incoming / RELEASE_FILE).write_text(json.dumps(body, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    write_file(incoming / RELEASE_FILE, (json.dumps(body, indent=1, sort_keys=True) + "\n").encode())
     if release.path.exists():
         shutil.rmtree(release.path)
     incoming.rename(release.path)
+    sync_folder(layout.releases)
     # The ledger first: a current release that the ledger does not know would have no way back.
     ledger.append(
         layout.ledger, "adopt", by=by, rollout=rollout, to=release.name, tag=release.tag, digest=release.digest

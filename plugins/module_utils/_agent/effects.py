@@ -30,6 +30,7 @@ class Options:
     start_timeout: float
     settle: float
     require_records: bool
+    back: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,4 +81,5 @@ def real_effects(layout: AgentLayout, options: Options) -> Effects:
         link=lambda name: switch_current(layout, name),
         records=AgentRecords(settings, options.secrets),
         require_records=options.require_records,
+        back=options.back,
     )

@@ -31,6 +31,7 @@ class Journal:
     before:  the records as they were read at ``stopped``
     details: figures of the steps that are over, for the ledger
     recorded: the ledger has an entry on this switch, whose verdict was left to a person
+    back:    it is a way back: ``target`` is the release that was known to run, ``origin`` the one to get away from
     """
 
     rollout: str
@@ -40,6 +41,7 @@ class Journal:
     before: dict[str, Any] | None = None
     details: dict[str, Any] = field(default_factory=dict)
     recorded: bool = False
+    back: bool = False
 
     def at(self, step: str, **changes: Any) -> Journal:
         """The same switch at another step."""

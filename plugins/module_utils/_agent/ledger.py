@@ -71,6 +71,13 @@ def release_order(entries: list[dict[str, Any]]) -> list[str]:
     return order
 
 
+def went_back(entries: list[dict[str, Any]], rollout: str, current: str) -> bool:
+    """True where this very rollout has taken the agent back to ``current`` already."""
+    moves = [entry for entry in entries if entry.get("action") in _SWITCHING]
+    last = moves[-1] if moves else {}
+    return last.get("action") == "rollback" and last.get("rollout") == rollout and last.get("to") == current
+
+
 def previous_release(entries: list[dict[str, Any]], current: str) -> str | None:
     """The release that was current before ``current`` became so; None where the ledger does not know one."""
     order = release_order(entries)

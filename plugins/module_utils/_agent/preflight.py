@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ class Request:
     target:       description of the image to go to; None where an installed ``release`` is wanted
     digest:       manifest digest of that image
     disk_reserve: bytes that must stay free on the disk of ``wmagent_root``
+    settings:     those of later steps that can be wrong: healthy_for, healthy_within, keep_releases, known_tracebacks
     """
 
     layout: AgentLayout
@@ -50,6 +52,7 @@ class Request:
     on_drift: str
     rollout: str
     break_lock: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
     adopt_prefix: Path | None = None
     adopt_config: Path | None = None
 
@@ -60,6 +63,7 @@ class Findings:
 
     problems: list[dict[str, str]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
 
     def problem(self, check: str, message: str) -> None:
         """Add a problem."""
@@ -93,8 +97,10 @@ def look(request: Request, probes: Probes) -> Findings:
     found.attempt("python", lambda: _python(request, found))
     found.attempt("disk", lambda: _disk(request, seen, found))
     found.attempt("lock", lambda: _lock(request, found))
+    found.attempt("settings", lambda: _settings(request, found))
     found.attempt("secrets", lambda: _secrets(request, seen))
     if seen.secrets is not None:
+        found.secrets = seen.secrets
         secrets = seen.secrets
         found.attempt("database", lambda: _schema(request, seen, found, probes, secrets))
         found.attempt("couchdb", lambda: found.facts.update(couch_databases=probes.couch_databases(secrets)))
@@ -166,10 +172,15 @@ def _target(request: Request, seen: Seen, found: Findings) -> None:
 
 
 def _previous(request: Request, seen: Seen) -> str:
+    if seen.journal is not None and seen.journal.back:
+        return seen.journal.target
     if seen.journal is not None and seen.current is not None and seen.journal.target == seen.current.name:
         return seen.journal.origin
     current = seen.current.name if seen.current else ""
-    name = ledger.previous_release(ledger.read(request.layout.ledger), current)
+    entries = ledger.read(request.layout.ledger)
+    if ledger.went_back(entries, request.rollout, current):
+        return current
+    name = ledger.previous_release(entries, current)
     if name is None:
         raise WMAgentError("the ledger knows no release before this one; name one with -e wmagent_release=<name>")
     return name
@@ -191,7 +202,8 @@ def _disk(request: Request, seen: Seen, found: Findings) -> None:
     found.facts["missing_bytes"] = 0 if found.facts.get("staged") else sum(wheel.size for wheel in missing)
     if found.facts.get("staged"):
         return
-    need = found.facts["missing_bytes"] + int(request.target.installed_size * 1.4)  # byte code adds about 35 %
+    # Wheels stand there twice for a while, as they arrive and as they are kept; byte code adds about 35 %.
+    need = 2 * found.facts["missing_bytes"] + int(request.target.installed_size * 1.4)
     status = os.statvfs(request.layout.root)
     free = status.f_bavail * status.f_frsize
     found.facts.update(disk_need=need, disk_free=free)
@@ -226,12 +238,10 @@ def _schema(request: Request, seen: Seen, found: Findings, probes: Probes, secre
     differences = probes.guard(target, running, dialect, live)
     found.facts["schema_differences"] = differences
     if differences:
-        shown = "; ".join(differences[:3])
-        more = f" and {len(differences) - 3} more" if len(differences) > 3 else ""
         found.problem(
             "schema",
-            f"{len(differences)} differences to {target.name}: {shown}{more}; "
-            "code alone is not enough, redeploy this agent",
+            f"{len(differences)} differences to {target.name}; code alone is not enough, redeploy this agent: "
+            + "; ".join(differences),
         )
 
 
@@ -249,16 +259,56 @@ def _verdict(request: Request, seen: Seen, found: Findings, probes: Probes, secr
 
 
 def _drift(request: Request, seen: Seen, found: Findings, probes: Probes) -> None:
-    assert seen.current is not None
+    assert seen.current is not None  # the caller asked
     drifted = probes.drift(seen.current)
     found.facts["drift"] = drifted
-    if drifted and request.on_drift == "fail":
-        shown = ", ".join(drifted[:3]) + (f" and {len(drifted) - 3} more" if len(drifted) > 3 else "")
+    here = seen.current.name
+    if drifted and request.target is not None and here == seen.target_name:
         found.problem(
             "drift",
-            f"{len(drifted)} files of {seen.current.name} were changed by hand: {shown}; "
+            f"{_some(drifted)} of {here} were changed by hand, and it is the release to go to; "
+            "go to another image first, or put the files right",
+        )
+    elif drifted and request.target is not None and request.on_drift == "fail":
+        found.problem(
+            "drift",
+            f"{_some(drifted)} of {here} were changed by hand; "
             "put them into an image, or set wmagent_on_drift=replace to lose them",
         )
+    if found.facts.get("staged") and seen.target_name and here != seen.target_name:
+        _target_drift(request, seen, found, probes)
+
+
+def _target_drift(request: Request, seen: Seen, found: Findings, probes: Probes) -> None:
+    """A release that is not as its image says is not gone to; an adopted one never was, and ran all the same."""
+    target = find_release(request.layout, seen.target_name)
+    if target.adopted or (request.target is not None and request.on_drift == "replace"):
+        return
+    if drifted := probes.drift(target):
+        found.problem(
+            "drift",
+            f"{_some(drifted)} of {target.name}, the release to go to, are not as installed; "
+            "stage its image again with wmagent_on_drift=replace",
+        )
+
+
+def _some(files: list[str]) -> str:
+    more = f" and {len(files) - 3} more" if len(files) > 3 else ""
+    return f"{len(files)} files ({', '.join(files[:3])}{more})"
+
+
+def _settings(request: Request, found: Findings) -> None:
+    """What would be found wrong only after the downtime."""
+    given = request.settings
+    if given.get("healthy_for", 0) > given.get("healthy_within", 0):
+        found.problem("settings", "wmagent_healthy_for is longer than wmagent_healthy_within; correct one of them")
+    if given.get("keep_releases", 1) < 1:
+        found.problem("settings", "wmagent_keep_releases is below 1; keep at least the current release")
+    for pattern in given.get("known_tracebacks", ()):
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            found.problem("settings", f"wmagent_known_tracebacks has {pattern!r}, no regular expression: {error}")
 
 
 def _done(seen: Seen, found: Findings) -> bool:

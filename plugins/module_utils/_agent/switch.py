@@ -57,6 +57,7 @@ class Effects:
 
     require_records: False on the way back from a failure, when an agent that runs counts for more than the evidence:
                      then records that can't be read, or that somebody goes on changing, are told and stop nothing.
+    back:            this is a way back; an interrupted one never becomes the release to go back to
     """
 
     prepare: Callable[[Release], Prepared]
@@ -64,6 +65,7 @@ class Effects:
     link: Callable[[str], None]
     records: Records
     require_records: bool = True
+    back: bool = False
     clock: Callable[[], float] = time.monotonic
 
 
@@ -142,7 +144,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     if not needs_switch(layout, target):
         return _already_there(journal, current, target)
     resumed = journal if journal is not None and journal.target == target.name else None
-    origin = (journal.origin if resumed and journal else current.name) or current.name
+    origin = _origin(journal, current, target)
     result = SwitchResult(changed=True, origin=origin, target=target.name, resumed_at=resumed.step if resumed else "")
     watch = _Watch(effects.clock, result.phases)
 
@@ -152,7 +154,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
         if effects.require_records:
             effects.records.check()  # fails here, with everything still up, rather than later
         watch.lap("check")
-        entry = Journal(rollout=rollout, origin=origin, target=target.name, step="stopping")
+        entry = Journal(rollout=rollout, origin=origin, target=target.name, step="stopping", back=effects.back)
         if resumed is None or resumed.step == "stopping":
             write_journal(layout, entry)
         first_stop = effects.clock()
@@ -186,6 +188,16 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
     return result
 
 
+def _origin(journal: Journal | None, current: Release, target: Release) -> str:
+    """The release to go back to: the last one known to have run, which an interrupted switch's target is not."""
+    if journal is None:
+        return current.name
+    if journal.target == target.name and not journal.back:
+        return journal.origin
+    good = journal.target if journal.back else journal.origin
+    return good if good != target.name else current.name
+
+
 def _already_there(journal: Journal | None, current: Release, target: Release) -> SwitchResult:
     """Nothing to do; where the verdict over an earlier switch is still due, its figures."""
     if journal is None:
@@ -199,6 +211,7 @@ def _already_there(journal: Journal | None, current: Release, target: Release) -
         started_at=details.get("started_at"),
         phases=details.get("phases", {}),
         records_summary=details.get("records", {}).get("summary", ""),
+        record_changes=details.get("records", {}).get("changes", []),
         resumed_at=journal.step,
         recorded=journal.recorded,
     )

@@ -22,6 +22,7 @@ class Summary:
 
     failed:      agents that count against ``wmagent_max_failed``
     not_reached: agents that the rollout has not come to
+    inconclusive: agents whose verdict nobody has accepted
     message:     one line that says it all
     """
 
@@ -30,6 +31,7 @@ class Summary:
     message: str
     columns: Sequence[str]
     not_reached: list[str] = field(default_factory=list)
+    inconclusive: list[str] = field(default_factory=list)
 
 
 def summarise_preflight(told: Mapping[str, Mapping[str, Any]]) -> Summary:
@@ -88,7 +90,7 @@ def same_root(told: Mapping[str, Mapping[str, Any]]) -> list[list[str]]:
 
 def summarise_result(agents: Iterable[str], told: Mapping[str, Mapping[str, Any]], check: bool = False) -> Summary:
     """told: for each agent its variables ``wmagent_outcome``, ``wmagent_preflight``, ``wmagent_staged``."""
-    rows, failed, not_reached = [], [], []
+    rows, failed, not_reached, inconclusive = [], [], [], []
     for agent in agents:
         facts = told.get(agent, {})
         look = facts.get("wmagent_preflight") or {}
@@ -98,6 +100,8 @@ def summarise_result(agents: Iterable[str], told: Mapping[str, Mapping[str, Any]
             not_reached.append(agent)
         elif outcome.get("failed") or (verdict not in GOOD and not outcome.get("accepted")):
             failed.append(agent)
+            if verdict == "inconclusive":
+                inconclusive.append(agent)
         rows.append(
             {
                 "agent": agent,
@@ -109,13 +113,18 @@ def summarise_result(agents: Iterable[str], told: Mapping[str, Mapping[str, Any]
                 "records in the databases": describe_records(outcome.get("records")),
             }
         )
-    return Summary(rows, failed, _result_message(rows, failed, not_reached, check), RESULT_COLUMNS, not_reached)
+    return Summary(
+        rows, failed, _result_message(rows, failed, not_reached, check), RESULT_COLUMNS, not_reached, inconclusive
+    )
 
 
 def _outcome(facts: Mapping[str, Any], look: Mapping[str, Any], check: bool) -> Mapping[str, Any]:
     if facts.get("wmagent_outcome"):
         outcome: Mapping[str, Any] = facts["wmagent_outcome"]
         return outcome
+    staged = facts.get("wmagent_staged") or {}
+    if staged.get("failed") or staged.get("unreachable"):
+        return {"verdict": "not staged", "failed": True, "reasons": [str(staged.get("msg", "no reason given"))]}
     if look.get("done"):
         return {"verdict": "up to date", "from": look["release"]["name"], "to": look["release"]["name"]}
     if check and look:
@@ -147,6 +156,8 @@ def _result_message(rows: list[dict[str, Any]], failed: list[str], not_reached: 
 
 def stop_reason(summary: Summary, max_failed: int) -> str:
     """Why the rollout must stop now, '' where it goes on."""
+    if summary.inconclusive:
+        return f"{', '.join(summary.inconclusive)}: inconclusive, so a person has to decide"
     if len(summary.failed) <= max_failed:
         return ""
     return f"{', '.join(summary.failed)} failed, which is more than wmagent_max_failed={max_failed} allows"

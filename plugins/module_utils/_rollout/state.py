@@ -76,6 +76,12 @@ def open_rollout(
         return rollout, found is not None or bool(wanted)
 
 
+def rollout_under_way(folder: Path, fleet: str, subject: str) -> str:
+    """Id of the rollout that was opened and not closed, '' where there is none. Changes nothing."""
+    found = _read(_file(folder, fleet, subject))
+    return found.id if found else ""
+
+
 def close_rollout(folder: Path, fleet: str, subject: str, rollout: str) -> bool:
     """Forget a rollout that ended in an orderly way; True where it was open."""
     file = _file(folder, fleet, subject)

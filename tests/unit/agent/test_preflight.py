@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import lock
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import ledger, lock
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import Journal, write_journal
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout, release_folder_name
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.preflight import Probes, Request, look
@@ -110,7 +110,7 @@ def test_a_schema_that_differs_says_redeploy(request_):
     found = look(request_, replace(FIT, guard=lambda *_: [f"difference {n}" for n in range(5)]))
     assert checks(found) == ["schema"]
     message = found.problems[0]["message"]
-    assert "5 differences" in message and "and 2 more" in message and "redeploy" in message
+    assert "5 differences" in message and "difference 4" in message and "redeploy" in message
     assert len(found.facts["schema_differences"]) == 5
 
 
@@ -161,3 +161,59 @@ def test_every_problem_is_one_line(request_, tmp_path):
     request = replace(request_, layout=AgentLayout(tmp_path / "nowhere"), python=Path("/no/python"))
     for problem in look(request, replace(FIT, structure=refuse("x"))).problems:
         assert "\n" not in problem["message"]
+
+
+def test_drift_in_the_release_to_go_to_is_told_before_anything_is_staged(request_):
+    current = request_.layout.current_release()
+    digest = "sha256:1"
+    named = request_.layout.releases / release_folder_name("old", digest)
+    current.path.rename(named)
+    request_.layout.current.unlink()
+    request_.layout.current.symlink_to(f"releases/{named.name}")
+    at_target = replace(request_, target=replace(request_.target, name="old"), digest=digest, on_drift="replace")
+    assert look(at_target, FIT).facts["done"]
+    found = look(at_target, replace(FIT, drift=lambda _: ["a.py"]))
+    assert checks(found) == ["drift"] and "another image first" in found.problems[0]["message"]
+
+
+def staged(request, adopted=False):
+    folder = request.layout.releases / "new-1"
+    folder.mkdir(exist_ok=True)
+    body = {"image": "new", "digest": DIGEST, "tag": "2", "python": "/p", "prefix": "/", "config": "/c"}
+    (folder / "release.json").write_text(json.dumps({**body, "adopted": adopted}))
+    return folder.name
+
+
+def test_a_damaged_release_is_not_gone_back_to_but_an_adopted_one_is(request_):
+    back = replace(request_, target=None, release=staged(request_))
+    drift_of_new = replace(FIT, drift=lambda release: ["a.py"] if release.name == "new-1" else [])
+    assert checks(look(back, drift_of_new)) == ["drift"]
+    drift_of_current = replace(FIT, drift=lambda release: ["b.py"] if release.name == "old-1" else [])
+    assert checks(look(back, drift_of_current)) == []
+    staged(request_, adopted=True)
+    assert checks(look(back, drift_of_new)) == []
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"healthy_for": 9, "healthy_within": 5}, {"keep_releases": 0}, {"known_tracebacks": ["("]}],
+)
+def test_settings_that_would_fail_after_the_downtime_fail_here(request_, settings):
+    assert checks(look(replace(request_, settings=settings), FIT)) == ["settings"]
+
+
+def test_going_back_twice_in_one_rollout_goes_nowhere(request_):
+    name = staged(request_)
+    ledger.append(request_.layout.ledger, "upgrade", to="old-1")
+    ledger.append(request_.layout.ledger, "upgrade", to=name)
+    ledger.append(request_.layout.ledger, "rollback", to="old-1", rollout="r1")
+    back = replace(request_, target=None, release="previous")
+    assert look(back, FIT).facts["target_release"] == "old-1"
+    assert look(replace(back, rollout="r2"), FIT).facts["target_release"] == name
+
+
+def test_a_way_back_that_was_cut_off_is_finished_and_not_turned_round(request_):
+    name = staged(request_)
+    back = replace(request_, target=None, release="previous")
+    write_journal(request_.layout, Journal("r1", name, "old-1", "started", back=True))
+    assert look(back, FIT).facts["target_release"] == "old-1"

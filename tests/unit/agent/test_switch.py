@@ -96,8 +96,8 @@ class World:
     def changes(self, before, after):
         return ["table: written"] if before != after else []
 
-    def run(self, target="new"):
-        effects = Effects(prepare=self.prepare, stop=self.stop, link=self.link, records=self)
+    def run(self, target="new", back=False):
+        effects = Effects(prepare=self.prepare, stop=self.stop, link=self.link, records=self, back=back)
         return switch_release(self.layout, find_release(self.layout, target), "r1", effects)
 
 
@@ -212,6 +212,20 @@ def test_components_that_did_not_come_up_are_named(tmp_path):
     assert result.problem == ""
     result.started = [{"component": "X", "ok": True}, {"component": "Y", "ok": False, "error": "died"}]
     assert result.problem == "components that did not come up: Y (died)"
+
+
+@pytest.mark.parametrize("cut", range(1, 8))
+def test_a_way_back_cut_off_anywhere_never_makes_the_bad_release_the_one_to_go_back_to(tmp_path, cut):
+    world = World(tmp_path)
+    world.run()
+    world.dies_at = len(world.steps) + cut
+    with pytest.raises(Killed):
+        world.run("old", back=True)
+    world.dies_at = None
+    again = world.run("new")
+    assert again.origin == "old"
+    assert world.run("old", back=True).target == "old"
+    assert world.running == "old"
 
 
 def test_needs_switch_is_what_changed_will_be(tmp_path):

@@ -87,3 +87,16 @@ def test_tables_keep_their_columns():
     lines = text_table([{"x": ["1", "22"], "y": None}], ["x", "y"])
     assert lines == ["x   y", "--  -", "1   -", "22"]
     assert [human_bytes(n) for n in (None, 5, 2048, 3 * 1024**2)] == ["-", "5 B", "2.0 KiB", "3.0 MiB"]
+
+
+def test_an_agent_that_could_not_be_staged_counts_as_failed():
+    told = {"a": {**look(), "wmagent_staged": {"failed": True, "msg": "disk full"}}, "b": look()}
+    summary = summarise_result("ab", told)
+    assert (summary.failed, summary.not_reached) == (["a"], ["b"])
+    assert summary.rows[0]["verdict"] == ["not staged", "disk full"]
+    assert stop_reason(summary, 0)
+
+
+def test_inconclusive_stops_the_rollout_however_many_may_fail():
+    assert stop_reason(summarise_result("a", {"a": outcome("inconclusive")}), 5)
+    assert not stop_reason(summarise_result("a", {"a": outcome("inconclusive", accepted=True)}), 0)

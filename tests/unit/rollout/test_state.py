@@ -7,7 +7,11 @@ import subprocess
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
-from ansible_collections.dmwm.wmagent.plugins.module_utils._rollout.state import close_rollout, open_rollout
+from ansible_collections.dmwm.wmagent.plugins.module_utils._rollout.state import (
+    close_rollout,
+    open_rollout,
+    rollout_under_way,
+)
 
 
 def test_an_interrupted_rollout_is_taken_up_again(tmp_path):
@@ -42,6 +46,12 @@ def test_two_at_once_on_one_controller_are_refused(tmp_path):
 def test_another_controllers_rollout_can_be_named(tmp_path):
     rollout, resumed = open_rollout(tmp_path, "inv", "s", "x", os.getpid(), wanted="20260101T000000-x")
     assert resumed and rollout.id == "20260101T000000-x"
+
+
+def test_a_look_tells_the_rollout_under_way_and_changes_nothing(tmp_path):
+    assert rollout_under_way(tmp_path, "inv", "s") == ""
+    rollout, _ = open_rollout(tmp_path, "inv", "s", "x", os.getpid())
+    assert rollout_under_way(tmp_path, "inv", "s") == rollout.id
 
 
 def test_a_damaged_file_is_one_clear_line(tmp_path):
