@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Measure: python -m tests.benchmarks [--only WORD]. Exit code 1 where a figure does not reach what it must."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What a benchmark row is, and how rows are printed and kept."""
 
 from __future__ import annotations

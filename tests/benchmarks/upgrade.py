@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Figures of the main job: downtime, bytes, disk, a second run."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """What an operator gets wrong: one clear line each, all of a fleet at once, and nothing changes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The main job on real wmagent packages, components and MariaDB: what an operator sees and what is left behind."""
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def test_ansible_reaches_them_and_files_stay_where_they_are_written(tmp_path: Pa
         done = hosts.run(["ansible", "all", "-m", "ansible.builtin.ping"])
         assert done.returncode == 0, done.stdout
         assert done.stdout.count("SUCCESS") == 2
-        marks = [Path("/root/only-on-host1"), Path("/tmp/only-on-host1"), Path("/etc/only-on-host1")]
+        marks = [Path("/srv/only-on-host1"), Path("/tmp/only-on-host1"), Path("/etc/only-on-host1")]
         written = hosts.run(
             ["ansible", "host1", "-m", "ansible.builtin.command", "-a", f"touch {' '.join(map(str, marks))}"]
         )
@@ -103,9 +103,9 @@ def test_a_cut_link_means_unreachable_not_a_hang() -> None:
 def test_runs_side_by_side_use_the_same_addresses_without_meeting() -> None:
     with ssh_hosts(1) as one, ssh_hosts(1) as other:
         assert one[0].address == other[0].address
-        one[0].path("/root/mark").write_text("one")
-        other[0].path("/root/mark").write_text("other")
-        assert [hosts.run([*hosts[0].ssh, "cat", "/root/mark"]).stdout for hosts in (one, other)] == ["one", "other"]
+        one[0].path("/srv/mark").write_text("one")
+        other[0].path("/srv/mark").write_text("other")
+        assert [hosts.run([*hosts[0].ssh, "cat", "/srv/mark"]).stdout for hosts in (one, other)] == ["one", "other"]
 
 
 def test_nothing_is_left_after_a_failed_test() -> None:
@@ -146,10 +146,10 @@ def test_without_an_overlay_hosts_still_keep_to_themselves(monkeypatch: pytest.M
     with ssh_hosts(1) as hosts:
         host: SshHost = hosts[0]
         assert host.mode == "bind"
-        done = hosts.run(["ansible", "all", "-m", "ansible.builtin.command", "-a", "touch /root/only-on-host1"])
+        done = hosts.run(["ansible", "all", "-m", "ansible.builtin.command", "-a", "touch /srv/only-on-host1"])
         assert done.returncode == 0, done.stdout
-        assert host.path("/root/only-on-host1").exists()
-        assert not Path("/root/only-on-host1").exists()
+        assert host.path("/srv/only-on-host1").exists()
+        assert not Path("/srv/only-on-host1").exists()
         assert host.run(["touch", "/usr/written"]).returncode != 0
 
 

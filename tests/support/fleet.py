@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Run this collection's playbooks on agents of a lab, as an operator would."""
 
 from __future__ import annotations

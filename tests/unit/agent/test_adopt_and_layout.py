@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """Adoption of agents as people deployed them, and roots that are none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The preflight's rules, with fakes for databases, processes and files: every problem is told, none hides another."""
 
 from __future__ import annotations

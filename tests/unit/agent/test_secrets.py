@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """WMAgent.secrets: complete or refused, and never shown."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The order of steps, what each failure leaves behind, and that a cut-off switch is finished. All effects are fakes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The batch planner against its definition."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
 """The same command after an interruption is the same rollout."""
 
 from __future__ import annotations
