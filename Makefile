@@ -19,7 +19,7 @@ build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$
 	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-down images test-images test unit lint bench docs lock build clean
+.PHONY: help setup demo demo-down images test-images test unit molecule lint bench docs lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -42,6 +42,10 @@ demo-down: ## end the demo's processes and remove build/lab
 
 test: lint test-images ## lint and all tests
 	@$(PYTEST) tests
+
+molecule: images ## the scenarios alone; SCENARIO=upgrade runs one
+	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule MOLECULE_COMMAND_BORDERS=false \
+	    $(BIN)/molecule test $(if $(SCENARIO),-s $(SCENARIO),--all)
 
 unit: setup ## tests that need no image and no lab
 	@$(PYTEST) tests/unit
