@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Appends one entry to C(.deploy/ledger.jsonl), on disk before the module returns.
   - Closes the journal of the switch that the entry is about.
+  - The ledger also holds entries of M(dmwm.wmagent.agent_adopt) (C(adopt)) and M(dmwm.wmagent.agent_lock)
+    (C(lock_taken_over)).
 author:
   - dmwm.wmagent contributors (@dmwm)
 extends_documentation_fragment:

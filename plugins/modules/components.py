@@ -64,7 +64,7 @@ options:
   settle:
     description: Seconds within which a component that dies counts as not started.
     type: float
-    default: 2
+    default: 3
 """
 
 EXAMPLES = r"""
@@ -225,7 +225,7 @@ def main() -> None:
             "stop_timeout": {"type": "float", "default": 30},
             "graceful_timeout": {"type": "float", "default": 0},
             "start_timeout": {"type": "float", "default": 90},
-            "settle": {"type": "float", "default": 2},
+            "settle": {"type": "float", "default": 3},
         },
         supports_check_mode=True,
     )

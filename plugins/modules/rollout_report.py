@@ -55,6 +55,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+message:
+  description: What it came to, in one line; C(msg) where the task fails.
+  returned: success
+  type: str
 rows:
   description: The table, one dictionary for each agent.
   returned: always

@@ -13,7 +13,11 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     DatabaseSettings,
     connect,
 )
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.evidence import compare_records, read_records
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.evidence import (
+    compare_records,
+    digest,
+    read_records,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 
@@ -46,6 +50,10 @@ class AgentRecords:
         """How much was compared."""
         tables = len(reading["database"]["tables"])
         return f"{tables} tables, {couchdb.describe(reading['couchdb'])} unchanged"
+
+    def digest(self, reading: Mapping[str, Any]) -> str:
+        """``sha256:<hex>`` of the database's reading, for the ledger: equal where nothing happened in between."""
+        return digest(reading["database"])
 
     def _connected(self) -> Connection:
         if self._session is None:

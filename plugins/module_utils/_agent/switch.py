@@ -36,6 +36,9 @@ class Records(Protocol):
     def summary(self, reading: Mapping[str, Any]) -> str:
         """How much was compared, in words."""
 
+    def digest(self, reading: Mapping[str, Any]) -> str:
+        """What was compared, in one digest."""
+
 
 class Prepared(Protocol):
     """An interpreter of the new release that has imported everything and waits."""
@@ -89,6 +92,7 @@ class SwitchResult:
     started: list[dict[str, Any]] = field(default_factory=list)
     record_changes: list[str] = field(default_factory=list)
     records_summary: str = ""
+    records_digest: str = ""
     records_unread: str = ""
     resumed_at: str = ""
     recorded: bool = False
@@ -117,6 +121,7 @@ class SwitchResult:
             "started": self.started,
             "records": {
                 "summary": self.records_summary,
+                "digest": self.records_digest,
                 "changes": self.record_changes,
                 "unread": self.records_unread,
             },
@@ -171,6 +176,7 @@ def switch_release(layout: AgentLayout, target: Release, rollout: str, effects: 
         if before is not None and after is not None:
             result.record_changes = effects.records.changes(before, after)
             result.records_summary = effects.records.summary(after)
+            result.records_digest = effects.records.digest(after)
         watch.lap("records")
     except BaseException:
         prepared.abandon()
@@ -211,6 +217,7 @@ def _already_there(journal: Journal | None, current: Release, target: Release) -
         started_at=details.get("started_at"),
         phases=details.get("phases", {}),
         records_summary=details.get("records", {}).get("summary", ""),
+        records_digest=details.get("records", {}).get("digest", ""),
         record_changes=details.get("records", {}).get("changes", []),
         resumed_at=journal.step,
         recorded=journal.recorded,

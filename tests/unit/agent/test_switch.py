@@ -94,6 +94,9 @@ class World:
     def summary(self, reading):
         return f"{len(reading)} tables"
 
+    def digest(self, reading):
+        return str(reading)
+
     def changes(self, before, after):
         return ["table: written"] if before != after else []
 
