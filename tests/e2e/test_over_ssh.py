@@ -44,7 +44,13 @@ def _lab(host: SshHost, state: str) -> None:
         command,
         timeout=300,
         folder=CHECKOUT,
-        env={**os.environ, "ANSIBLE_CONFIG": "ansible.cfg", "ANSIBLE_STDOUT_CALLBACK": "default"},
+        # The checkout is read-only on a host, and make keeps uv's cache there.
+        env={
+            **os.environ,
+            "ANSIBLE_CONFIG": "ansible.cfg",
+            "ANSIBLE_STDOUT_CALLBACK": "default",
+            "UV_CACHE_DIR": "/srv/uv-cache",
+        },
     )
     assert done.returncode == 0, done.stdout + done.stderr
 
