@@ -205,6 +205,9 @@ def test_information_drift_and_prune(fleet: Fleet) -> None:
     keeps = fleet.run(fleet.tools(), fleet.task("release_prune", keep=1), hosts=("one",))
     assert keeps.results["one"]["release_prune"]["changed"] is False, "the previous release may not go"
     layout.ledger.unlink()
+    unknown = fleet.run(fleet.tools(), fleet.task("release_prune", keep=1), hosts=("one",))
+    assert unknown.code != 0 and "nothing was pruned" in unknown.output
+    ledger.append(layout.ledger, "upgrade", to=patched)
     planned = fleet.run(fleet.tools(), fleet.task("release_prune", keep=1), hosts=("one",), options=("--check",))
     assert planned.results["one"]["release_prune"]["releases"] == [staged]
     assert len(layout.all_releases()) == 2

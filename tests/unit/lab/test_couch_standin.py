@@ -77,6 +77,7 @@ def test_a_view_is_never_answered_with_nothing_where_there_are_documents(couch):
     view = f"{JOBS}/_design/JobDump/_view/byName"
     assert couch.answer("GET", view, None)[1]["rows"] == []
     assert refused(couch, "GET", f"{JOBS}/_design/JobDump/_view/nope") == (404, "not_found")
+    assert couch.answer("GET", f"{JOBS}/_design/JobDump/_list/filter/byName", None)[1] == []
     couch.answer("PUT", f"{JOBS}/task_activity", {"tasks": {}})
     assert couch.answer("GET", view, None)[1]["rows"] == []
     couch.answer("PUT", f"{JOBS}/1", {"a": 1})

@@ -195,6 +195,8 @@ class Couch:
         shown = (item["_id"] for item in database.live() if item["_id"] not in NOT_SHOWN)
         if any(not name.startswith("_design/") for name in shown):
             raise StoreError(501, "not_implemented", "this is a stand-in: it has no views over documents")
+        if words[2:3] == ["_list"]:
+            return 200, []  # WorkQueue's own list function makes an array of the rows
         return 200, {"total_rows": 0, "offset": 0, "rows": []}
 
 
