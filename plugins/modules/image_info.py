@@ -47,7 +47,7 @@ EXAMPLES = r"""
 
 - name: List all images of a registry
   dmwm.wmagent.image_info:
-    repository: https://registry.example.org/cms/wmagent
+    repository: https://images.example.org/cms/wmagent
   delegate_to: localhost
 """
 
