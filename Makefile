@@ -34,8 +34,8 @@ test-images: images ## those and the other images that tests and benchmarks need
 	@$(call build_images,$(TEST_IMAGES))
 
 demo: images ## three agents deployed by hand, rolled to a new release
-	@$(PLAY) playbooks/lab.yml -e wmagent_lab_image=$(OLD_IMAGE)
-	@$(PLAY) playbooks/upgrade.yml -e wmagent_image=$(NEW_IMAGE)
+	@$(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=$(OLD_IMAGE)
+	@$(PLAY) playbooks/upgrade.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_image=$(NEW_IMAGE)
 
 demo-down: ## end the demo's processes and remove build/lab
 	@if [ -x $(PLAY) ]; then $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent; fi
