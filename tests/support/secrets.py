@@ -5,15 +5,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import REQUIRED
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings
 
 
 def write_secrets(path: Path, settings: DatabaseSettings, couch_port: int = 5984) -> Path:
     """Write the file; the CouchDB it names is on 127.0.0.1, its password ``couch-word``."""
-    words = ["REQMGR2_URL", "WMSTATS_URL", "GLOBAL_WORKQUEUE_URL", "WORKLOAD_SUMMARY_URL", "ACDC_URL", "DBS3_URL"]
-    words += ["DBS3_READER_URL", "DQM_URL", "REQUESTCOUCH_URL", "CENTRAL_LOGDB_URL", "WMARCHIVE_URL", "RUCIO_ACCOUNT"]
-    words += ["RUCIO_HOST", "RUCIO_AUTH", "TEAMNAME"]
-    values = dict.fromkeys(words, "something") | {
+    values = dict.fromkeys(REQUIRED, "something") | {
         "AGENT_NUMBER": "0",
         "MDB_USER": settings.user,
         "MDB_PASS": settings.password,

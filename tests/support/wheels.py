@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import REQUIRED
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release import manifest as documents
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.blobs import BlobStore
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.description import (
@@ -173,6 +174,7 @@ def wmagent_files(extra: Mapping[str, bytes] | None = None) -> dict[str, bytes]:
 
 
 SECRETS = {
+    **dict.fromkeys(REQUIRED, "http://127.0.0.1:1/none"),
     "MDB_USER": "agent",
     "MDB_PASS": "s3cret-mariadb",
     "MDB_HOST": "127.0.0.1",
@@ -180,25 +182,6 @@ SECRETS = {
     "COUCH_PASS": "s3cret-couch",
     "COUCH_HOST": "127.0.0.1",
     "COUCH_PORT": "5984",
-    **dict.fromkeys(
-        (
-            "REQMGR2_URL",
-            "WMSTATS_URL",
-            "GLOBAL_WORKQUEUE_URL",
-            "WORKLOAD_SUMMARY_URL",
-            "ACDC_URL",
-            "DBS3_URL",
-            "DBS3_READER_URL",
-            "DQM_URL",
-            "REQUESTCOUCH_URL",
-            "CENTRAL_LOGDB_URL",
-            "WMARCHIVE_URL",
-            "RUCIO_ACCOUNT",
-            "RUCIO_HOST",
-            "RUCIO_AUTH",
-        ),
-        "http://127.0.0.1:1/none",
-    ),
     "TEAMNAME": "testbed",
     "AGENT_NUMBER": "0",
 }

@@ -182,7 +182,3 @@ class AgentLayout:
             return []
         found = (entry for entry in sorted(self.releases.iterdir()) if not entry.name.startswith("."))
         return [read_release(entry) for entry in found if (entry / RELEASE_FILE).is_file()]
-
-    def component_dir(self, component: str) -> Path:
-        """Work area of one component: Daemon.xml, threads.json, ComponentLog."""
-        return self.work_dir / component
