@@ -74,7 +74,7 @@ WRITES = {
     "TRUNCATE TABLE grandchild": {"grandchild"},
     "TRUNCATE TABLE alone": {"alone"},
     "INSERT INTO alone SELECT a, b FROM alone": {"alone"},
-    "REPLACE INTO child VALUES (10, 1)": {"child", "grandchild"},
+    "REPLACE INTO child VALUES (10, 2)": {"child", "grandchild"},
     "ALTER TABLE parent ADD COLUMN w INT": {"parent"},
     "CREATE INDEX i ON alone (a)": {"alone"},
     "CREATE TABLE another (a INT)": {"another"},

@@ -100,7 +100,7 @@ def test_a_tampered_signature(
     repository.put_signature(image, signature)
     for file in (tmp_path / "images" / "blobs" / "sha256").iterdir():
         if file.read_bytes() == signature:
-            file.write_bytes(signature.replace(b"a", b"b"))
+            file.write_bytes(signature + b"\n")
     with pytest.raises(WMAgentError, match="copy the image again"):
         verify_signature(repository, image, allowed)
 
