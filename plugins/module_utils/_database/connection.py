@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Protocol
@@ -16,6 +16,7 @@ MARIADB = "mariadb"
 ORACLE = "oracle"
 
 _MARIADB_PORT = 3306
+_STREAMED = 1000
 _HOST_AND_PORT = re.compile(r"^(?P<host>\[[^\]]+\]|[^:]+)(?::(?P<port>\d+))?$")
 
 
@@ -144,13 +145,30 @@ class Connection:
         with self._cursor(sql, params) as cursor:
             return [tuple(row) for row in cursor.fetchall()]
 
+    def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of one statement as they come, never all in memory; read to the end before the next statement.
+
+        Raises WMAgentError.
+        """
+        # PyMySQL's own cursor holds the whole result; SSCursor, which it has for this, leaves it with the server.
+        kind = (self._driver.cursors.SSCursor,) if self.dialect == MARIADB else ()
+        with self._cursor(sql, (), *kind) as cursor:
+            while rows := self._fetched(cursor):
+                yield from (tuple(row) for row in rows)
+
+    def _fetched(self, cursor: Any) -> list[tuple[Any, ...]]:
+        try:
+            return list(cursor.fetchmany(_STREAMED))
+        except Exception as error:
+            raise self._translated(error) from None
+
     def execute(self, sql: str, params: Sequence[Any] = ()) -> int:
         """Run one statement and return how many rows it changed. Raises WMAgentError."""
         with self._cursor(sql, params) as cursor:
             return int(cursor.rowcount)
 
-    def _cursor(self, sql: str, params: Sequence[Any]) -> Any:
-        cursor = self._session.cursor()
+    def _cursor(self, sql: str, params: Sequence[Any], *kind: Any) -> Any:
+        cursor = self._session.cursor(*kind)
         try:
             if params and self.dialect == ORACLE:
                 cursor.execute(_oracle_placeholders(sql), list(params))
@@ -167,6 +185,14 @@ class Connection:
         """Open a transaction; MariaDB sessions commit each statement by themselves otherwise."""
         if self.dialect == MARIADB:
             self.execute("START TRANSACTION")
+
+    def begin_snapshot(self) -> None:
+        """Open a transaction whose statements all see the data of this moment; end it with ``rollback``."""
+        if self.dialect == MARIADB:
+            self.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+            self.execute("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+        elif not self._read_only:  # a read-only session is in such a transaction already
+            self.execute("SET TRANSACTION READ ONLY")
 
     def commit(self) -> None:
         """Make the changes of the open transaction last. Raises WMAgentError."""

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which DBSBuffer rows may be deleted. Pure: facts in, plan out; docs/dbsbuffer.md tells the rules in words.
+
+The unit is the *workflow* (all rows of one name): its files go together or stay together. Workflows hang together
+where their files share a block, where a file of one is the parent of a file of the other, and where both have the same
+input (a placeholder: a file that belongs to no workflow, with status GLOBAL, which WMCore's DBSBufferFile.addParents
+makes for a parent that it doesn't know). One that stays keeps all that hang together with it, to any distance: that is
+the fixed point of the rules on blocks and parents.
+
+Facts come in groups of files that no rule tells apart, so that the database counts and this does not see single files.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+DONE = "done"
+NOT_UPLOADED = "NOTUPLOADED"
+NOT_IN_RUCIO = "not in Rucio"
+UNKNOWN_STATUS = "status unknown"
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """One row of dbsbuffer_workflow; ``in_wmbs``: its name is in wmbs_workflow."""
+
+    id: int
+    name: str | None
+    completed: int | None
+    in_wmbs: bool
+
+
+@dataclass(frozen=True)
+class Block:
+    """One row of dbsbuffer_block. created: UNIX time, seconds."""
+
+    id: int
+    dataset: int
+    status: str | None
+    rule_id: str | None
+    deleted: int | None
+    created: int | None
+
+
+@dataclass(frozen=True)
+class Subscription:
+    """One row of dbsbuffer_dataset_subscription."""
+
+    dataset: int
+    subscribed: int | None
+    delete_blocks: int | None
+
+
+@dataclass(frozen=True)
+class FileGroup:
+    """Files of one workflow row, block and dataset in one state.
+
+    state:    DONE, NOT_UPLOADED, NOT_IN_RUCIO or UNKNOWN_STATUS
+    files:    how many
+    dated:    how many have a LastModificationDate; WMCore writes none, so a file's age is mostly its block's
+    newest:   the latest LastModificationDate, UNIX time, seconds
+    first, last: lowest and highest id
+    """
+
+    workflow: int | None
+    block: int | None
+    dataset: int
+    state: str
+    files: int
+    dated: int
+    newest: int | None
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the plan is made of.
+
+    links:    (child's workflow row, parent's workflow row) of files with workflows, without repeats
+    inputs:   (workflow row, workflow row) that have a placeholder in common, enough of them to connect all that do
+    in_wmbs:  workflow row -> how many of its files are in wmbs_file_details
+    strays:   (workflow row, why, how many): files outside all workflows that stay and are linked to its files
+    """
+
+    workflows: Iterable[Workflow]
+    blocks: Iterable[Block]
+    subscriptions: Iterable[Subscription]
+    groups: Iterable[FileGroup]
+    links: Iterable[tuple[int, int]]
+    inputs: Iterable[tuple[int, int]]
+    in_wmbs: Iterable[tuple[int, int]]
+    strays: Iterable[tuple[int, str, int]]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a person may set.
+
+    now:         UNIX time, seconds
+    retention:   seconds that a workflow's newest file must be old
+    block_rules: RucioInjector makes a rule for each block (its ``createBlockRules``), so a block needs one
+    """
+
+    now: float
+    retention: float = 0
+    block_rules: bool = True
+
+    @property
+    def cutoff(self) -> float:
+        """The latest time that counts as old."""
+        return self.now - self.retention
+
+
+@dataclass
+class Plan:
+    """What may be deleted, and why the rest stays.
+
+    workflows: rows of dbsbuffer_workflow that may go with all their files, row id -> name
+    blocks:    rows of dbsbuffer_block that may go once no file is in them
+    files:     how many files of those workflows there are
+    first, last: lowest and highest id among them; 0 where there are none
+    oldest:    time of the oldest dated file or block among them, UNIX time, seconds
+    held:      name (or ``#<row id>`` of a row without one) -> reason -> count, for each workflow that stays
+    held_files: how many files of workflows stay
+    held_blocks: reason -> how many blocks stay for a reason of their own
+    """
+
+    workflows: dict[int, str] = field(default_factory=dict)
+    blocks: list[int] = field(default_factory=list)
+    files: int = 0
+    first: int = 0
+    last: int = 0
+    oldest: int | None = None
+    held: dict[str, dict[str, int]] = field(default_factory=dict)
+    held_files: int = 0
+    held_blocks: dict[str, int] = field(default_factory=dict)
+
+
+class _Connected:
+    """Which things hang together, to any distance."""
+
+    def __init__(self) -> None:
+        self._above: dict[Hashable, Hashable] = {}
+
+    def root(self, one: Hashable) -> Hashable:
+        above = self._above.setdefault(one, one)
+        while above != one:
+            higher = self._above[above]
+            self._above[one] = higher
+            one, above = above, higher
+        return one
+
+    def join(self, one: Hashable, two: Hashable) -> None:
+        self._above[self.root(one)] = self.root(two)
+
+
+@dataclass
+class _Unit:
+    """All rows of one workflow name, while its facts are gathered."""
+
+    rows: list[int] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    files: int = 0
+    newest: int | None = None
+    oldest: int | None = None
+    first: int = 0
+    last: int = 0
+
+    def add_times(self, oldest: int | None, newest: int | None) -> None:
+        if newest is not None:
+            self.newest = newest if self.newest is None else max(self.newest, newest)
+        if oldest is not None:
+            self.oldest = oldest if self.oldest is None else min(self.oldest, oldest)
+
+
+def plan_cleanup(facts: Facts, rules: Rules) -> Plan:
+    """Decide for every workflow and block. Each part of ``facts`` is read once, so it may be a stream."""
+    planner = _Planner(rules)
+    planner.read_subscriptions(facts.subscriptions)
+    planner.read_blocks(facts.blocks)
+    planner.read_workflows(facts.workflows)
+    planner.read_groups(facts.groups)
+    planner.read_connections(facts)
+    return planner.plan()
+
+
+class _Planner:
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._unsubscribed: set[int] = set()
+        self._to_delete: set[int] = set()
+        self._created: dict[int, int | None] = {}
+        self._block_problems: dict[int, str] = {}
+        self._units: dict[str, _Unit] = defaultdict(_Unit)
+        self._unit_of: dict[int, str] = {}
+        self._filled: dict[int, str] = {}
+        self._held_blocks: set[int] = set()
+        self._counted: set[tuple[str, int]] = set()
+        self._together = _Connected()
+        self._neighbours: dict[str, dict[str, str]] = defaultdict(dict)
+
+    def read_subscriptions(self, subscriptions: Iterable[Subscription]) -> None:
+        for one in subscriptions:
+            if one.subscribed != 1:
+                self._unsubscribed.add(one.dataset)
+            if one.delete_blocks == 1:
+                self._to_delete.add(one.dataset)
+
+    def read_blocks(self, blocks: Iterable[Block]) -> None:
+        for block in blocks:
+            self._created[block.id] = block.created
+            if problem := self._block_problem(block):
+                self._block_problems[block.id] = problem
+
+    def _block_problem(self, block: Block) -> str:
+        if block.status != "Closed":
+            return "block not Closed"
+        if self._rules.block_rules and block.rule_id in (None, "", "0"):
+            return "block without a rule"
+        if block.dataset in self._to_delete and block.deleted != 1:
+            return "block not deleted yet"
+        return ""
+
+    def read_workflows(self, workflows: Iterable[Workflow]) -> None:
+        for row in workflows:
+            name = row.name or f"#{row.id}"
+            unit = self._units[name]
+            unit.rows.append(row.id)
+            self._unit_of[row.id] = name
+            if not row.name:
+                unit.reasons["workflow without a name"] += 1
+            if row.completed != 1:
+                unit.reasons["task not completed"] += 1
+            if row.in_wmbs:
+                unit.reasons["still in WMBS"] = 1
+
+    def read_groups(self, groups: Iterable[FileGroup]) -> None:
+        for group in groups:
+            name = self._unit_of.get(group.workflow) if group.workflow is not None else None
+            if group.block is not None:
+                self._put_into_block(group.block, name)
+            if name is not None:
+                self._add_group(self._units[name], name, group)
+
+    def _put_into_block(self, block: int, name: str | None) -> None:
+        if name is None:
+            self._held_blocks.add(block)
+        else:
+            self._filled.setdefault(block, name)
+            self._connect(name, self._filled[block], "shares a block with a workflow that stays")
+        # A file of no workflow in it never goes, and neither does the block.
+
+    def _add_group(self, unit: _Unit, name: str, group: FileGroup) -> None:
+        unit.first = min(unit.first, group.first) if unit.files else group.first
+        unit.last = max(unit.last, group.last)
+        unit.files += group.files
+        if group.state != DONE:
+            unit.reasons[f"file {group.state}"] += group.files
+        if group.dataset in self._unsubscribed:
+            unit.reasons["file of a dataset not subscribed yet"] += group.files
+        created = self._created.get(group.block) if group.block is not None else None
+        unit.add_times(group.newest, group.newest)
+        if group.dated < group.files:
+            unit.add_times(created, created)
+        if group.block is not None and (name, group.block) not in self._counted:
+            problem = self._block_problems.get(group.block)
+            problem = problem or ("" if group.block in self._created else "block missing")
+            if problem:
+                self._counted.add((name, group.block))
+                unit.reasons[problem] += 1
+
+    def _connect(self, one: str, two: str, how: str, back: str = "") -> None:
+        if one != two:
+            self._together.join(one, two)
+            self._neighbours[one].setdefault(two, how)
+            self._neighbours[two].setdefault(one, back or how)
+
+    def read_connections(self, facts: Facts) -> None:
+        for child, parent in facts.links:
+            self._connect(
+                self._unit_of[child],
+                self._unit_of[parent],
+                "child of a workflow that stays",
+                "parent of a workflow that stays",
+            )
+        for one, two in facts.inputs:
+            self._connect(self._unit_of[one], self._unit_of[two], "shares an input with a workflow that stays")
+        for row, files in facts.in_wmbs:
+            self._units[self._unit_of[row]].reasons["file still in WMBS"] += files
+        for row, why, files in facts.strays:
+            self._units[self._unit_of[row]].reasons[why] += files
+
+    def plan(self) -> Plan:
+        for block in self._held_blocks:
+            if block in self._filled:
+                unit = self._units[self._filled[block]]
+                unit.reasons["shares a block with a file of no workflow"] += 1
+        for unit in self._units.values():
+            self._judge_age(unit)
+        staying = {self._together.root(name) for name, unit in self._units.items() if unit.reasons}
+        plan = Plan()
+        for name, unit in sorted(self._units.items()):
+            if self._together.root(name) in staying:
+                plan.held[name] = dict(unit.reasons) or self._reasons_of_others(name)
+                plan.held_files += unit.files
+            else:
+                _take(plan, name, unit)
+        self._decide_blocks(plan, staying)
+        return plan
+
+    def _judge_age(self, unit: _Unit) -> None:
+        # Without any file nothing has an age: what an interrupted run left behind.
+        if self._rules.retention <= 0 or not unit.files:
+            return
+        if unit.newest is None:
+            unit.reasons["age unknown"] = 1
+        elif unit.newest > self._rules.cutoff:
+            unit.reasons["younger than the retention"] = 1
+
+    def _reasons_of_others(self, name: str) -> dict[str, int]:
+        # All neighbours stay as well: they hang together with what keeps this one.
+        return dict(Counter(self._neighbours[name].values()))
+
+    def _decide_blocks(self, plan: Plan, staying: set[Hashable]) -> None:
+        reasons: Counter[str] = Counter()
+        for block, created in self._created.items():
+            if problem := self._block_problems.get(block):
+                reasons[problem] += 1
+            elif block in self._held_blocks:
+                reasons["holds a file of no workflow"] += 1
+            elif block in self._filled:
+                if self._together.root(self._filled[block]) in staying:
+                    reasons["holds a file of a workflow that stays"] += 1
+                else:
+                    plan.blocks.append(block)
+            elif self._rules.retention > 0 and (created is None or created > self._rules.cutoff):
+                reasons["empty, younger than the retention or of unknown age"] += 1
+            else:
+                plan.blocks.append(block)
+        plan.held_blocks = dict(reasons)
+
+
+def _take(plan: Plan, name: str, unit: _Unit) -> None:
+    plan.workflows |= {row: name for row in unit.rows}
+    if not unit.files:
+        return
+    plan.first = min(plan.first, unit.first) if plan.files else unit.first
+    plan.last = max(plan.last, unit.last)
+    plan.files += unit.files
+    if unit.oldest is not None:
+        plan.oldest = unit.oldest if plan.oldest is None else min(plan.oldest, unit.oldest)

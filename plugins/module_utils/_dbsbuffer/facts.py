@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The facts for :mod:`eligibility`, counted by the database: one picture of one moment, without a lock.
+
+Every statement runs on MariaDB and on Oracle as it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
+    DONE,
+    NOT_IN_RUCIO,
+    NOT_UPLOADED,
+    UNKNOWN_STATUS,
+    Block,
+    Facts,
+    FileGroup,
+    Plan,
+    Rules,
+    Subscription,
+    Workflow,
+    plan_cleanup,
+)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import NEVER_REGISTERED, in_list
+
+_NEVER_REGISTERED = " OR ".join(f"f.lfn LIKE '{pattern}'" for pattern in NEVER_REGISTERED)
+
+STATE = f"""CASE
+    WHEN f.status = '{NOT_UPLOADED}' THEN '{NOT_UPLOADED}'
+    WHEN f.status = 'GLOBAL' THEN '{DONE}'
+    WHEN f.status = 'InDBS' AND (f.in_phedex = 1 OR {_NEVER_REGISTERED}) THEN '{DONE}'
+    WHEN f.status = 'InDBS' THEN '{NOT_IN_RUCIO}'
+    ELSE '{UNKNOWN_STATUS}' END"""
+"""State of a row ``f`` of dbsbuffer_file, as :class:`FileGroup` knows it."""
+
+PLACEHOLDER = "n.workflow IS NULL AND n.status = 'GLOBAL' AND n.block_id IS NULL"
+"""A row ``n`` of dbsbuffer_file that only stands for an input."""
+
+_WHY_STRAY = """CASE
+    WHEN n.block_id IS NOT NULL OR n.status IS NULL OR n.status <> 'GLOBAL' THEN 'linked to a file of no workflow'
+    WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.child
+                 WHERE x.parent = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
+    WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.parent
+                 WHERE x.child = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
+    WHEN EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lfn) THEN 'input still in WMBS'
+    WHEN EXISTS (SELECT 1 FROM dbsbuffer_algo_dataset_assoc a
+                 INNER JOIN dbsbuffer_dataset_subscription s ON s.dataset_id = a.dataset_id
+                 WHERE a.id = n.dataset_algo AND (s.subscribed IS NULL OR s.subscribed <> 1))
+        THEN 'input of a dataset not subscribed yet'
+    ELSE 'none' END"""
+"""Why a row ``n`` of dbsbuffer_file without a workflow stays; ``none``: a placeholder that may go with its children."""
+
+FREE_PLACEHOLDER = f"{PLACEHOLDER} AND {_WHY_STRAY} = 'none'"
+"""A placeholder without a reason of its own to stay."""
+
+_WORKFLOWS = """
+    SELECT w.id, w.name, w.completed,
+           CASE WHEN EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name) THEN 1 ELSE 0 END
+    FROM dbsbuffer_workflow w"""
+_BLOCKS = "SELECT b.id, b.dataset_id, b.status, b.rule_id, b.deleted, b.create_time FROM dbsbuffer_block b"
+_SUBSCRIPTIONS = "SELECT s.dataset_id, s.subscribed, s.delete_blocks FROM dbsbuffer_dataset_subscription s"
+_GROUPS = f"""
+    SELECT g.workflow, g.block_id, a.dataset_id, g.state, SUM(g.files), SUM(g.dated), MAX(g.newest),
+           MIN(g.first_id), MAX(g.last_id)
+    FROM (SELECT c.workflow, c.block_id, c.dataset_algo, c.state, COUNT(*) files,
+                 COUNT(c.lastmodificationdate) dated, MAX(c.lastmodificationdate) newest,
+                 MIN(c.id) first_id, MAX(c.id) last_id
+          FROM (SELECT f.id, f.workflow, f.block_id, f.dataset_algo, f.lastmodificationdate, {STATE} state
+                FROM dbsbuffer_file f WHERE f.workflow IS NOT NULL OR f.block_id IS NOT NULL) c
+          GROUP BY c.workflow, c.block_id, c.dataset_algo, c.state) g
+    INNER JOIN dbsbuffer_algo_dataset_assoc a ON a.id = g.dataset_algo
+    GROUP BY g.workflow, g.block_id, a.dataset_id, g.state"""
+_LINKS = """
+    SELECT DISTINCT c.workflow, p.workflow FROM dbsbuffer_file_parent l
+    INNER JOIN dbsbuffer_file c ON c.id = l.child
+    INNER JOIN dbsbuffer_file p ON p.id = l.parent
+    WHERE c.workflow <> p.workflow"""
+_ONE_END = """
+    SELECT n.id node, c.workflow FROM dbsbuffer_file n
+    INNER JOIN dbsbuffer_file_parent l ON l.parent = n.id
+    INNER JOIN dbsbuffer_file c ON c.id = l.child
+    WHERE n.workflow IS NULL AND c.workflow IS NOT NULL
+    UNION ALL
+    SELECT n.id node, p.workflow FROM dbsbuffer_file n
+    INNER JOIN dbsbuffer_file_parent l ON l.child = n.id
+    INNER JOIN dbsbuffer_file p ON p.id = l.parent
+    WHERE n.workflow IS NULL AND p.workflow IS NOT NULL"""
+_INPUTS = f"""
+    SELECT DISTINCT e.first_workflow, e.workflow
+    FROM (SELECT u.workflow, MIN(u.workflow) OVER (PARTITION BY u.node) first_workflow FROM ({_ONE_END}) u) e
+    WHERE e.first_workflow <> e.workflow"""
+_IN_WMBS = """
+    SELECT f.workflow, COUNT(*) FROM wmbs_file_details w INNER JOIN dbsbuffer_file f ON f.lfn = w.lfn
+    WHERE f.workflow IS NOT NULL GROUP BY f.workflow"""
+_STRAYS = f"""
+    SELECT u.workflow, b.why, COUNT(DISTINCT b.id)
+    FROM (SELECT n.id, {_WHY_STRAY} why FROM dbsbuffer_file n WHERE n.workflow IS NULL) b
+    INNER JOIN ({_ONE_END}) u ON u.node = b.id
+    WHERE b.why <> 'none' GROUP BY u.workflow, b.why"""
+
+
+def make_plan(connection: Connection, rules: Rules) -> Plan:
+    """Plan from one consistent picture of the database. Raises WMAgentError."""
+    connection.begin_snapshot()
+    try:
+        return plan_cleanup(read_facts(connection), rules)
+    finally:
+        connection.rollback()
+
+
+def read_facts(connection: Connection) -> Facts:
+    """The facts, each part read when it is asked for."""
+    return Facts(
+        workflows=(Workflow(int(a), b, _number(c), bool(d)) for a, b, c, d in connection.stream(_WORKFLOWS)),
+        blocks=(Block(int(a), int(b), c, d, _number(e), _number(f)) for a, b, c, d, e, f in connection.stream(_BLOCKS)),
+        subscriptions=(Subscription(int(a), _number(b), _number(c)) for a, b, c in connection.stream(_SUBSCRIPTIONS)),
+        groups=_groups(connection),
+        links=((int(a), int(b)) for a, b in connection.stream(_LINKS)),
+        inputs=((int(a), int(b)) for a, b in connection.stream(_INPUTS)),
+        in_wmbs=((int(a), int(b)) for a, b in connection.stream(_IN_WMBS)),
+        strays=((int(a), str(b), int(c)) for a, b, c in connection.stream(_STRAYS)),
+    )
+
+
+def _groups(connection: Connection) -> Iterator[FileGroup]:
+    for workflow, block, dataset, state, files, dated, newest, first, last in connection.stream(_GROUPS):
+        yield FileGroup(
+            _number(workflow),
+            _number(block),
+            int(dataset),
+            str(state),
+            int(files),
+            int(dated),
+            _number(newest),
+            int(first),
+            int(last),
+        )
+
+
+def count_placeholders(connection: Connection, plan: Plan) -> int:
+    """How many placeholders go with the plan's files: all that they are linked to goes. Raises WMAgentError."""
+    stays = f"(o.workflow IS NULL OR NOT {in_list('o.workflow', plan.workflows)})"
+    return int(
+        connection.query(f"""
+            SELECT COUNT(*) FROM dbsbuffer_file n WHERE {FREE_PLACEHOLDER}
+            AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.child
+                            WHERE l.parent = n.id AND {stays})
+            AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.parent
+                            WHERE l.child = n.id AND {stays})""")[0][0]
+    )
+
+
+def _number(value: Any) -> int | None:
+    return None if value is None else int(value)
