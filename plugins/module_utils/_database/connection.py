@@ -145,6 +145,15 @@ class Connection:
         with self._cursor(sql, params) as cursor:
             return [tuple(row) for row in cursor.fetchall()]
 
+    def query_named(self, sql: str, params: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """All rows of one statement, each with its columns by name as the server writes them. Raises WMAgentError.
+
+        For statements whose columns nobody can choose (``SHOW …``): servers add some between others.
+        """
+        with self._cursor(sql, params) as cursor:
+            names = [column[0] for column in cursor.description]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def stream(self, sql: str) -> Iterator[tuple[Any, ...]]:
         """The rows of one statement as they come, never all in memory; read to the end before the next statement.
 

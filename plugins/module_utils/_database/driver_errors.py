@@ -94,6 +94,10 @@ class DatabaseBusyError(WMAgentError):
     """A lock that another session holds was not given up in time."""
 
 
+class DatabaseLostError(WMAgentError):
+    """The server closed the connection; a new one may work."""
+
+
 def driver(dialect: str) -> Any:
     """The DB-API module for a dialect. Raises WMAgentError where none is installed."""
     for name in _DRIVERS[dialect]:
@@ -121,7 +125,7 @@ def translate(settings: DatabaseSettings, error: BaseException, timeout: float) 
     if template in (_UNREACHABLE, _OTHER, _LOST) and re.search(r"timed out|timeout", text, re.IGNORECASE):
         template = _TIMEOUT
     why = text.replace(settings.password, "********") if settings.password else text
-    kind = DatabaseBusyError if template is _LOCKED else WMAgentError
+    kind = {_LOCKED: DatabaseBusyError, _LOST: DatabaseLostError}.get(template, WMAgentError)
     return kind(
         f"{settings.where} " + template.format(why=why[:300], user=settings.user, name=settings.name, timeout=timeout)
     )

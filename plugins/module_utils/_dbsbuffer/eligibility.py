@@ -122,6 +122,7 @@ class Plan:
     blocks:    rows of dbsbuffer_block that may go once no file is in them
     files:     how many files of those workflows there are
     first, last: lowest and highest id among them; 0 where there are none
+    seen:      highest id of all files when the plan was made
     oldest:    time of the oldest dated file or block among them, UNIX time, seconds
     held:      name (or ``#<row id>`` of a row without one) -> reason -> count, for each workflow that stays
     held_files: how many files of workflows stay
@@ -133,6 +134,7 @@ class Plan:
     files: int = 0
     first: int = 0
     last: int = 0
+    seen: int = 0
     oldest: int | None = None
     held: dict[str, dict[str, int]] = field(default_factory=dict)
     held_files: int = 0
@@ -198,6 +200,7 @@ class _Planner:
         self._unit_of: dict[int, str] = {}
         self._filled: dict[int, str] = {}
         self._held_blocks: set[int] = set()
+        self._seen = 0
         self._counted: set[tuple[str, int]] = set()
         self._together = _Connected()
         self._neighbours: dict[str, dict[str, str]] = defaultdict(dict)
@@ -239,6 +242,7 @@ class _Planner:
 
     def read_groups(self, groups: Iterable[FileGroup]) -> None:
         for group in groups:
+            self._seen = max(self._seen, group.last)
             name = self._unit_of.get(group.workflow) if group.workflow is not None else None
             if group.block is not None:
                 self._put_into_block(group.block, name)
@@ -301,7 +305,7 @@ class _Planner:
         for unit in self._units.values():
             self._judge_age(unit)
         staying = {self._together.root(name) for name, unit in self._units.items() if unit.reasons}
-        plan = Plan()
+        plan = Plan(seen=self._seen)
         for name, unit in sorted(self._units.items()):
             if self._together.root(name) in staying:
                 plan.held[name] = dict(unit.reasons) or self._reasons_of_others(name)
