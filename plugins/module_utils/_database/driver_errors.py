@@ -82,6 +82,7 @@ _ORACLE_CODES = {
     "ORA-12519": _FULL,
     "ORA-00054": _LOCKED,
     "ORA-00060": _LOCKED,
+    "ORA-30006": _LOCKED,
     "ORA-01456": _READ_ONLY,
     "ORA-28759": _TLS,
     "ORA-29024": _TLS,

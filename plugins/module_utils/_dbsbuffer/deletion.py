@@ -63,6 +63,9 @@ class Archive(Protocol):
     def sync(self) -> None:
         """Have on disk what was added."""
 
+    def discard(self) -> None:
+        """Drop what was added since."""
+
 
 @dataclass
 class Pace:
@@ -142,7 +145,7 @@ class Deletion:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._open = open_session
-        self._connection = open_session()
+        self._connection = self._opened()
         self._plan = plan
         self._planned_files = plan.files
         self._planned_at = clock()
@@ -156,7 +159,7 @@ class Deletion:
         self.outcome = Outcome()
 
     def run(self) -> Outcome:
-        """Delete until the plan is done or a limit is met. Raises WMAgentError; ``outcome`` then tells what was done."""
+        """Delete until the plan is done or a limit is met. Raises WMAgentError; ``outcome`` tells what was done."""
         try:
             for phase in (self._files, self._placeholders, self._blocks, self._workflows):
                 if reason := phase():
@@ -166,6 +169,12 @@ class Deletion:
         finally:
             self._connection.close()
         return self.outcome
+
+    def _opened(self) -> Connection:
+        connection = self._open()
+        if connection.dialect == MARIADB:
+            connection.execute(f"SET SESSION innodb_lock_wait_timeout = {recheck.LOCK_WAIT}")
+        return connection
 
     # Phases: '' where a phase is done, else why it ended before.
 
@@ -201,17 +210,18 @@ class Deletion:
             chunk = ids[at : at + _CHUNK]
             if reason := self._must_end():
                 return reason
-            while self._guarded(partial(step, chunk)) is None:
+            # A chunk is not made smaller by a lock that another session holds.
+            while self._guarded(partial(step, chunk), StepSize(start=1, maximum=1)) is None:
                 continue
         return ""
 
     def _must_end(self) -> str:
         return self._pace.limits.reason(self.outcome.rows) or self._pace.guard.wait(self._pace.limits)
 
-    def _guarded(self, step: Callable[[int], int]) -> int | None:
+    def _guarded(self, step: Callable[[int], int], size: StepSize | None = None) -> int | None:
         """What a step returns; None where it has to be begun anew, after a new plan or on a new connection."""
         try:
-            result = retried(step, self._pace.size, sleep=self._sleep)
+            result = retried(step, size or self._pace.size, sleep=self._sleep)
         except recheck.PlanOutdatedError as error:
             self._plan_again(str(error))
             return None
@@ -242,7 +252,7 @@ class Deletion:
         for pause in (0.5, 1, 2, 4, 8, 16):
             self._sleep(pause)
             with suppress(WMAgentError):
-                self._connection = self._open()
+                self._connection = self._opened()
                 self._plan_again("")
                 return
         raise error
@@ -262,6 +272,8 @@ class Deletion:
             connection.commit()
         except BaseException:
             self.outcome.deleted = before
+            if self._archive:
+                self._archive.discard()
             with suppress(WMAgentError):  # the first error is the one to tell
                 connection.rollback()
             raise
@@ -298,7 +310,7 @@ class Deletion:
         ids = recheck.lock_files(connection, window)
         if connection.dialect != MARIADB:
             # On Oracle a locked file does not keep a link to it from being made.
-            connection.execute(f"LOCK TABLE {PARENT} IN SHARE ROW EXCLUSIVE MODE")
+            connection.execute(f"LOCK TABLE {PARENT} IN SHARE ROW EXCLUSIVE MODE WAIT {recheck.LOCK_WAIT}")
         runs = recheck.runs_of(ids, recheck.files_that_stay(connection, window))
         recheck.check_again(connection, self._plan, self._rules, window, runs)
         self._delete_files(connection, runs, len(ids))
@@ -330,7 +342,9 @@ class Deletion:
                 return 0
             last = int(found[-1][0])
             listed = in_list("n.id", (row[0] for row in found))
-            connection.query(f"SELECT n.id FROM dbsbuffer_file n WHERE {listed} FOR UPDATE")
+            connection.query(
+                f"SELECT n.id FROM dbsbuffer_file n WHERE {listed}{recheck.for_update(connection.dialect)}"
+            )
             still = connection.query(f"SELECT n.id FROM dbsbuffer_file n WHERE {free} AND {listed}")
             ids = sorted(int(row[0]) for row in still)
             self._delete_files(connection, [(number, number) for number in ids], len(ids))
@@ -341,7 +355,7 @@ class Deletion:
         with self._transaction() as connection:
             fit = connection.query(
                 f"SELECT b.id FROM dbsbuffer_block b WHERE {in_list('b.id', blocks)} "
-                f"AND {recheck.fit_block(self._rules)} FOR UPDATE"
+                f"AND {recheck.fit_block(self._rules)}{recheck.for_update(connection.dialect)}"
             )
             ids = {int(row[0]) for row in fit}
             filled = connection.query(
@@ -352,7 +366,9 @@ class Deletion:
     def _workflow_step(self, workflows: Sequence[int], _size: int) -> int:
         with self._transaction() as connection:
             listed = in_list("w.id", workflows)
-            connection.query(f"SELECT w.id FROM dbsbuffer_workflow w WHERE {listed} FOR UPDATE")
+            connection.query(
+                f"SELECT w.id FROM dbsbuffer_workflow w WHERE {listed}{recheck.for_update(connection.dialect)}"
+            )
             rows = connection.query(f"SELECT w.id FROM dbsbuffer_workflow w WHERE {listed} AND {_DELETABLE_WORKFLOW}")
             return self._delete(connection, WORKFLOW, in_list("id", sorted(int(row[0]) for row in rows)))
 

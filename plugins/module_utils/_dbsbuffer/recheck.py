@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import DONE, Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import STATE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import between, in_list
@@ -21,6 +21,10 @@ _STRAY = "o.workflow IS NULL AND (o.status IS NULL OR o.status <> 'GLOBAL' OR o.
 _UNSUBSCRIBED = "s.subscribed IS NULL OR s.subscribed <> 1"
 _UNFINISHED = """w.completed IS NULL OR w.completed <> 1
         OR EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name)"""
+
+
+LOCK_WAIT = 5
+"""Seconds to wait for a row that another session holds; the step is tried again with half the files then."""
 
 
 class PlanOutdatedError(WMAgentError):
@@ -83,10 +87,16 @@ def look_at(connection: Connection, plan: Plan, rules: Rules, after: int, last: 
     )
 
 
+def for_update(dialect: str) -> str:
+    """The end of a statement that locks what it finds. MariaDB takes the longest wait from its session."""
+    return " FOR UPDATE" if dialect == MARIADB else f" FOR UPDATE WAIT {LOCK_WAIT}"
+
+
 def lock_files(connection: Connection, window: Window) -> list[int]:
     """Lock the window's files that go and return their ids in order. Raises PlanOutdatedError, DatabaseBusyError."""
     rows = connection.query(
-        f"SELECT f.id FROM dbsbuffer_file f WHERE {window.going} AND {STATE} = '{DONE}' ORDER BY f.id FOR UPDATE"
+        f"SELECT f.id FROM dbsbuffer_file f WHERE {window.going} AND {STATE} = '{DONE}' "
+        f"ORDER BY f.id{for_update(connection.dialect)}"
     )
     if len(rows) != window.files:
         raise PlanOutdatedError("files were changed while they were looked at")

@@ -1,0 +1,122 @@
+#!/usr/bin/python
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Ansible module: put back the DBSBuffer rows that a cleanup deleted."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: dbsbuffer_restore
+short_description: Put DBSBuffer rows back from the archive of a cleanup
+version_added: 0.1.0
+description:
+  - Puts back what a cleanup deleted, from the archive that it wrote before. Each row gets the ids that it had.
+  - A row that is there already with the same contents is left alone. Where an id or a name is taken by other contents,
+    nothing is written, and nothing is ever overwritten.
+  - Everything is checked before anything is written. Datasets, algos, locations and checksum types that the rows refer
+    to have to be what they were, which they are not in a database that was set up again.
+  - Each step of the cleanup comes back in a transaction of its own. What an interrupted run leaves, the next one ends.
+  - Lumis of a file come back together with the file only, since nothing tells one of their rows from another.
+notes:
+  - Where a cleanup was run more than once since, restore its archives from the newest to the oldest.
+  - An archive that a crash cut short is restored up to its last complete step, with a warning.
+  - The agent may run meanwhile. It does nothing with these rows, which are done in every respect.
+author:
+  - dmwm.wmagent contributors (@dmwm)
+extends_documentation_fragment:
+  - dmwm.wmagent.database
+  - dmwm.wmagent.agent.changes
+options:
+  archive:
+    description: The archive on the agent, C(dbsbuffer-<database>-<time>.jsonl.gz).
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Put back what a cleanup deleted
+  dmwm.wmagent.dbsbuffer_restore:
+    secrets: /data/admin/wmagent/WMAgent.secrets
+    archive: /data/srv/archive/dbsbuffer-wmagent-20260301T041500Z.jsonl.gz
+
+- name: Only look at what would come back
+  dmwm.wmagent.dbsbuffer_restore:
+    secrets: /data/admin/wmagent/WMAgent.secrets
+    archive: /data/srv/archive/dbsbuffer-wmagent-20260301T041500Z.jsonl.gz
+  check_mode: true
+  diff: true
+"""
+
+RETURN = r"""
+restored:
+  description: Rows that were put back by table (in check mode, that would be); only tables with any.
+  returned: success
+  type: dict
+skipped:
+  description: Rows of the archive that were left alone by table, as they are in the database already.
+  returned: success
+  type: dict
+archive:
+  description:
+    - What the archive holds, with C(database), C(dialect), C(time) (UTC), C(rows) by table, the number of C(steps),
+      whether it is C(complete), and a C(notice) where it is not.
+  returned: success
+  type: dict
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import read_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect, settings_from_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive_reader import describe, read_contents
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.restore import restore
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
+from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+
+
+def run(params: dict[str, Any], check: bool, diff: bool) -> dict[str, Any]:
+    """Restore, or tell what would be. Raises WMAgentError."""
+    contents = read_contents(Path(params["archive"]))
+    settings = settings_from_secrets(read_secrets(Path(params["secrets"])), params["database_name"])
+    with connect(settings, params["timeout"], read_only=check) as connection:
+        before = count_rows(connection) if diff else {}
+        done = restore(connection, contents, check=check)
+    result = {
+        "changed": bool(+done.inserted),
+        "restored": dict(+done.inserted),
+        "skipped": dict(+done.skipped),
+        "archive": describe(contents),
+    }
+    if diff:
+        after = {table: rows + done.inserted[table] for table, rows in before.items()}
+        result["diff"] = {"before": _lines(before), "after": _lines(after)}
+    return result
+
+
+def _lines(rows: dict[str, int]) -> str:
+    return "".join(f"{table}: {count} rows\n" for table, count in rows.items())
+
+
+def main() -> None:
+    """Entry point."""
+    module = AnsibleModule(
+        argument_spec={
+            "secrets": {"type": "path", "required": True, "no_log": False},
+            "database_name": {"type": "str", "default": "wmagent"},
+            "timeout": {"type": "float", "default": 30},
+            "archive": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params, module.check_mode, module._diff)
+    except WMAgentError as error:
+        module.fail_json(msg=str(error))
+    if notice := result["archive"]["notice"]:
+        module.warn(notice)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The planner's facts made from plain rows, for tests without a database; what ``facts.py`` has the database count."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
+    DONE,
+    NOT_IN_RUCIO,
+    NOT_UPLOADED,
+    UNKNOWN_STATUS,
+    Block,
+    Facts,
+    FileGroup,
+    Subscription,
+    Workflow,
+)
+from support.dbsbuffer.rows import File, Rows
+
+
+def facts_of(rows: Rows) -> Facts:
+    """Every part is a sorted list."""
+    links, inputs, strays = _connections(rows)
+    wmbs_lfns = set(rows.wmbs_lfns)
+    in_wmbs = Counter(file.workflow for file in rows.files if file.workflow is not None and file.lfn in wmbs_lfns)
+    return Facts(
+        workflows=_sorted(
+            Workflow(row.id, row.name, row.completed, row.name in rows.wmbs_names) for row in rows.workflows
+        ),
+        blocks=_sorted(
+            Block(row.id, row.dataset_id, row.status, row.rule_id, row.deleted, row.create_time) for row in rows.blocks
+        ),
+        subscriptions=_sorted(
+            Subscription(row.dataset_id, row.subscribed, row.delete_blocks) for row in rows.subscriptions
+        ),
+        groups=_sorted(_groups(rows)),
+        links=_sorted(links),
+        inputs=_sorted(inputs),
+        in_wmbs=_sorted(in_wmbs.items()),
+        strays=_sorted((workflow, why, files) for (workflow, why), files in strays.items()),
+    )
+
+
+def sorted_facts(facts: Facts) -> Facts:
+    """The same facts, from wherever, in the order of :func:`facts_of`."""
+    return Facts(**{part: _sorted(values) for part, values in vars(facts).items()})
+
+
+def _sorted(values: Iterable) -> list:
+    return sorted(values, key=repr)
+
+
+def _groups(rows: Rows) -> list[FileGroup]:
+    dataset = {row.id: row.dataset_id for row in rows.assocs}
+    members: dict[tuple, list[File]] = defaultdict(list)
+    for file in rows.files:
+        if file.workflow is not None or file.block_id is not None:
+            members[file.workflow, file.block_id, dataset[file.dataset_algo], state(file)].append(file)
+    groups = []
+    for key, files in members.items():
+        times = [file.modified for file in files if file.modified is not None]
+        ids = [file.id for file in files]
+        groups.append(FileGroup(*key, len(files), len(times), max(times, default=None), min(ids), max(ids)))
+    return groups
+
+
+def state(file: File) -> str:
+    """As :class:`FileGroup` has it."""
+    if file.status == "NOTUPLOADED":
+        return NOT_UPLOADED
+    if file.status == "GLOBAL":
+        return DONE
+    if file.status != "InDBS":
+        return UNKNOWN_STATUS
+    unregistered = (
+        file.lfn.startswith(("MCFakeFile", "/store/user")) or "unmerged" in file.lfn or "BACKFILL" in file.lfn
+    )
+    return DONE if file.in_phedex == 1 or unregistered else NOT_IN_RUCIO
+
+
+def _connections(rows: Rows) -> tuple[set[tuple[int, int]], set[tuple[int, int]], Counter]:
+    files = {file.id: file for file in rows.files}
+    links = {(files[link.child].workflow, files[link.parent].workflow) for link in rows.parents}
+    neighbours: dict[int, list[int | None]] = defaultdict(list)
+    for child, parent in rows.parents:
+        neighbours[child].append(files[parent].workflow)
+        neighbours[parent].append(files[child].workflow)
+    inputs = set()
+    strays: Counter[tuple[int, str]] = Counter()
+    for file in rows.files:
+        near = {workflow for workflow in neighbours[file.id] if workflow is not None}
+        if file.workflow is None and near:
+            inputs |= {(min(near), other) for other in near - {min(near)}}
+            if why := _why_stray(rows, file, None in neighbours[file.id]):
+                strays.update((workflow, why) for workflow in near)
+    return {link for link in links if None not in link and link[0] != link[1]}, inputs, strays
+
+
+def _why_stray(rows: Rows, file: File, linked_to_another: bool) -> str:
+    dataset = {row.id: row.dataset_id for row in rows.assocs}[file.dataset_algo]
+    if file.block_id is not None or file.status != "GLOBAL" or linked_to_another:
+        return "linked to a file of no workflow"
+    if file.lfn in rows.wmbs_lfns:
+        return "input still in WMBS"
+    if any(row.subscribed != 1 for row in rows.subscriptions if row.dataset_id == dataset):
+        return "input of a dataset not subscribed yet"
+    return ""

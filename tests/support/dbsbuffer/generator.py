@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A DBSBuffer database as an agent leaves it after months, of any size, written straight into MariaDB."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import (
+    Connection,
+    DatabaseSettings,
+    connect,
+)
+from support.dbsbuffer.agent_life import BOGUS, LOCATIONS, AgentLife
+
+END = 1_750_000_000
+"""When the agent's life ends unless told otherwise, in seconds since 1970."""
+
+_DAY = 86_400
+_ROWS = 5000
+_FILE_COLUMNS = "id, lfn, filesize, events, dataset_algo, block_id, status, in_phedex, workflow, LastModificationDate"
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What was written.
+
+    files:          all files, inputs of no workflow among them
+    eligible_files: those of families in which nothing stands in a cleanup's way
+    eligible_names: the workflow names of these families
+    """
+
+    files: int
+    eligible_files: int
+    workflows: int
+    names: int
+    eligible_names: tuple[str, ...]
+    blocks: int
+    parents: int
+    runlumis: int
+
+
+def generate(
+    settings: DatabaseSettings,
+    files: int,
+    seed: int,
+    *,
+    eligible: float = 0.9,
+    runlumis_per_file: int = 10,
+    end: int = END,
+    days: int = 120,
+) -> Generated:
+    """Fill an empty agent's database; the same arguments give the same rows.
+
+    eligible:          share of the files that are in families with nothing in a cleanup's way
+    runlumis_per_file: the mean; inputs have none
+    end, days:         the agent's life ends at this time (seconds since 1970) after so many days
+    """
+    life = AgentLife(files, seed, eligible, end - days * _DAY, end)
+    # What hangs on the files is made by the server while this process makes more of them.
+    with _open(settings) as connection, _open(settings) as second, ThreadPoolExecutor(1) as worker:
+        parents = 0
+        details: list[Future[int]] = []
+        for first, last, links in _write_files(connection, life):
+            parents += links
+            details.append(worker.submit(_write_details, second, first, last, seed, runlumis_per_file))
+        _write_lists(connection, life)
+        runlumis = sum(future.result() for future in details)
+    return Generated(
+        files=files,
+        eligible_files=life.eligible_files,
+        workflows=len(life.workflows),
+        names=len({row.name for row in life.workflows}),
+        eligible_names=tuple(sorted(life.eligible_names)),
+        blocks=len(life.blocks),
+        parents=parents,
+        runlumis=runlumis,
+    )
+
+
+def _open(settings: DatabaseSettings) -> Connection:
+    connection = connect(settings, statement_timeout=600, read_only=False)
+    connection.execute("SET SESSION foreign_key_checks=0, unique_checks=0")
+    return connection
+
+
+def _write_files(connection: Connection, life: AgentLife) -> Iterator[tuple[int, int, int]]:
+    """Write them by ranges; the first and the last id of each, and how many parents they have."""
+    files = life.files()
+    while part := list(islice(files, _ROWS)):
+        # No value has a quote: text is quicker than placeholders.
+        texts = [
+            f"({file.id},'{file.lfn}',2000000000,1000,{file.dataset_algo},{_number(file.block_id)},'{file.status}',"
+            f"{file.in_phedex},{_number(file.workflow)},{_number(file.modified)})"
+            for file, _ in part
+        ]
+        connection.execute(f"INSERT INTO dbsbuffer_file ({_FILE_COLUMNS}) VALUES {','.join(texts)}")
+        links = [f"({link.child},{link.parent})" for _, parents in part for link in parents]
+        if links:
+            connection.execute(f"INSERT INTO dbsbuffer_file_parent (child, parent) VALUES {','.join(links)}")
+        yield part[0][0].id, part[-1][0].id, len(links)
+
+
+def _number(value: int | None) -> int | str:
+    return "NULL" if value is None else value
+
+
+def _write_lists(connection: Connection, life: AgentLife) -> None:
+    _insert(connection, "dbsbuffer_workflow (id, name, task, completed)", life.workflows)
+    _insert(connection, "dbsbuffer_dataset (id, path, processing_ver)", [(*row, 1) for row in life.datasets])
+    _insert(connection, "dbsbuffer_algo (id, app_name)", [(1, "cmsRun")])
+    assocs = [(row.id, 1, row.id, int(row.id != BOGUS)) for row in life.datasets]
+    _insert(connection, "dbsbuffer_algo_dataset_assoc (id, algo_id, dataset_id, in_dbs)", assocs)
+    subscriptions = "dbsbuffer_dataset_subscription (id, dataset_id, site, subscribed, delete_blocks)"
+    _insert(connection, subscriptions, life.subscriptions)
+    locations = [(number, f"T{1 + number % 2}_XX_Site{number}_Disk") for number in range(1, LOCATIONS + 1)]
+    _insert(connection, "dbsbuffer_location (id, pnn)", locations)
+    blocks = "dbsbuffer_block (id, dataset_id, blockname, location, create_time, status, deleted, rule_id)"
+    _insert(connection, blocks, life.blocks.values())
+    _insert(connection, "wmbs_users (id, cert_dn)", [(1, "/DC=test/CN=wmagent")])
+    wmbs = [("spec.pkl", row.name, row.task, 1, 0, 1) for row in life.wmbs_workflows]
+    _insert(connection, "wmbs_workflow (spec, name, task, owner, alt_fs_close, injected)", wmbs)
+    _insert(connection, "wmbs_file_details (lfn, merged)", [(lfn, 1) for lfn in life.wmbs_lfns])
+
+
+def _insert(connection: Connection, head: str, rows: Iterable[Sequence[Any]]) -> None:
+    rows = list(rows)
+    for first in range(0, len(rows), _ROWS):
+        part = rows[first : first + _ROWS]
+        places = f"({', '.join(['%s'] * len(part[0]))})"
+        connection.execute(
+            f"INSERT INTO {head} VALUES {', '.join([places] * len(part))}", [value for row in part for value in row]
+        )
+
+
+def _write_details(connection: Connection, first: int, last: int, seed: int, runlumis_per_file: int) -> int:
+    """Lumis, checksums and locations, which the server makes from the files; how many lumis."""
+    some = f"f.id BETWEEN {first} AND {last} AND f.status <> 'GLOBAL'"
+    most = max(1, 2 * runlumis_per_file - 1)
+    runlumis = 0
+    if runlumis_per_file:
+        runlumis = connection.execute(
+            "INSERT INTO dbsbuffer_file_runlumi_map (filename, run, lumi, num_events) "
+            f"SELECT STRAIGHT_JOIN f.id, 1, f.id * {most} + n.seq, 100 FROM dbsbuffer_file f JOIN seq_1_to_{most} n "
+            f"WHERE {some} AND n.seq <= 1 + CRC32(CONCAT(f.id, '-{seed}')) MOD {most}"
+        )
+    connection.execute(
+        "INSERT INTO dbsbuffer_file_checksums (fileid, typeid, cksum) SELECT STRAIGHT_JOIN f.id, n.seq, "
+        f"HEX(CRC32(CONCAT(f.lfn, n.seq))) FROM dbsbuffer_file f JOIN seq_1_to_2 n WHERE {some}"
+    )
+    connection.execute(
+        "INSERT INTO dbsbuffer_file_location (filename, location) "
+        f"SELECT f.id, 1 + COALESCE(f.block_id, f.id) MOD {LOCATIONS} FROM dbsbuffer_file f WHERE {some}"
+    )
+    return runlumis
