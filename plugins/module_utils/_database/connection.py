@@ -88,11 +88,18 @@ def _need(secrets: Mapping[str, str], key: str) -> str:
 
 
 def _host_and_port(secrets: Mapping[str, str], family: str) -> tuple[str, int]:
-    text = secrets.get(f"{family}_HOST") or "127.0.0.1"
+    port = secrets.get(f"{family}_PORT") or str(_MARIADB_PORT)
+    return host_and_port(
+        secrets.get(f"{family}_HOST") or "127.0.0.1", f"WMAgent.secrets: {family}_HOST or {family}_PORT", port
+    )
+
+
+def host_and_port(text: str, what: str, default_port: str = str(_MARIADB_PORT)) -> tuple[str, int]:
+    """``host`` or ``host:port`` taken apart. what: where it stands, for the message. Raises WMAgentError."""
     match = _HOST_AND_PORT.match(text)
-    port = (match and match["port"]) or secrets.get(f"{family}_PORT") or str(_MARIADB_PORT)
+    port = (match and match["port"]) or default_port
     if not match or not port.isdigit() or not 0 < int(port) < 65536:
-        raise WMAgentError(f"WMAgent.secrets: {family}_HOST or {family}_PORT is wrong; write host, or host:port")
+        raise WMAgentError(f"{what} is wrong; write host, or host:port")
     return match["host"].strip("[]"), int(port)
 
 

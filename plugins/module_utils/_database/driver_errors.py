@@ -24,6 +24,8 @@ _TLS = "and this host agree on no TLS session ({why}); check the CA file and the
 _LOST = "closed the connection ({why}); is it restarting?"
 _FULL = "takes no more sessions ({why}); close some or raise its limit"
 _LOCKED = "could not get a lock in time ({why}); something else holds it, try again"
+_NO_TABLE_RIGHT = "lets user {user} not do that ({why}); grant it all rights on the agent's tables"
+_SERVER_READ_ONLY = "takes no writes ({why}); is it a replica, or set to read_only?"
 _READ_ONLY = "was asked to write in a read-only session ({why}); this is a mistake in the collection"
 _OTHER = "answered with an error: {why}"
 
@@ -39,6 +41,10 @@ _MARIADB_CODES = {
     1205: _LOCKED,
     1213: _LOCKED,
     1792: _READ_ONLY,
+    1142: _NO_TABLE_RIGHT,
+    1143: _NO_TABLE_RIGHT,
+    1290: _SERVER_READ_ONLY,
+    1836: _SERVER_READ_ONLY,
     2002: _UNREACHABLE,
     2003: _UNREACHABLE,
     2026: _TLS,
@@ -84,6 +90,8 @@ _ORACLE_CODES = {
     "ORA-00060": _LOCKED,
     "ORA-30006": _LOCKED,
     "ORA-01456": _READ_ONLY,
+    "ORA-01031": _NO_TABLE_RIGHT,
+    "ORA-16000": _SERVER_READ_ONLY,
     "ORA-28759": _TLS,
     "ORA-29024": _TLS,
 }

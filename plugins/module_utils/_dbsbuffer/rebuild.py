@@ -40,7 +40,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_ta
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import FILE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
-__all__ = ["Rebuilt", "clean_up", "rebuild", "why_not"]
+__all__ = ["Rebuilt", "clean_up", "leftovers", "rebuild", "why_not"]
 
 _COPYING = """SET STATEMENT foreign_key_checks = 0, in_predicate_conversion_threshold = 0,
     sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"""
