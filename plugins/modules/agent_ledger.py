@@ -10,7 +10,7 @@ short_description: Record in a WMAgent's ledger what was done to it
 version_added: 0.1.0
 description:
   - Appends one entry to C(.deploy/ledger.jsonl), on disk before the module returns.
-  - Closes the journal of the switch that the entry is about.
+  - Closes the journal of the switch that the entry is about; a V(cleanup) is about none.
   - The ledger also holds entries of M(dmwm.wmagent.agent_adopt) (C(adopt)) and M(dmwm.wmagent.agent_lock)
     (C(lock_taken_over)).
 author:
@@ -32,7 +32,7 @@ options:
     description: What was done.
     type: str
     required: true
-    choices: [upgrade, rollback, aborted, judged]
+    choices: [upgrade, rollback, aborted, judged, cleanup]
   rollout:
     description: Id of the rollout.
     type: str
@@ -115,6 +115,8 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
         return {"changed": True, "entry": {"action": params["action"], **details}}
     with exclusive(layout):
         entry = ledger.append(layout.ledger, params["action"], **details)
+        if params["action"] == "cleanup":
+            return {"changed": True, "entry": entry}
         journal = read_journal(layout)
         if not params["keep_journal"]:
             clear_journal(layout)
@@ -128,7 +130,11 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "wmagent_root": {"type": "path", "required": True},
-            "action": {"type": "str", "required": True, "choices": ["upgrade", "rollback", "aborted", "judged"]},
+            "action": {
+                "type": "str",
+                "required": True,
+                "choices": ["upgrade", "rollback", "aborted", "judged", "cleanup"],
+            },
             "rollout": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},
             "from_release": {"type": "str", "required": True},

@@ -170,12 +170,21 @@ replanned:
   returned: always
   type: list
   elements: str
+left_by_a_rebuild:
+  description: What was done about tables that an interrupted rebuild had left, one line each.
+  returned: success
+  type: list
+  elements: str
 space:
   description:
     - For each table whether it pays to C(optimize) it, the C(gain) expected, the C(gained) bytes and the C(reason).
   returned: success
   type: list
   elements: dict
+summary:
+  description: What came of it, in one line.
+  returned: success
+  type: str
 archive:
   description: The archive that was written; empty without one.
   returned: always
@@ -265,6 +274,7 @@ def run(module: AnsibleModule) -> None:
         except WMAgentError as error:
             module.fail_json(msg=str(error), changed=bool(cleanup.deleted), **figures(cleanup))
     result = result_of(cleanup)
+    result["summary"] = telling.summary(result["planned"], result, module.check_mode)
     if module._diff:
         result["diff"] = cleanup.diff(module.check_mode)
     module.exit_json(**result)

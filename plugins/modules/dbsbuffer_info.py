@@ -59,6 +59,14 @@ reclaimable_bytes:
   description: Bytes that a cleanup would give back, by the share of files that may go; null where unknown.
   returned: success
   type: int
+leftovers:
+  description: Whether an interrupted rebuild left tables; M(dmwm.wmagent.dbsbuffer_cleanup) sees to them.
+  returned: success
+  type: bool
+dialect:
+  description: C(mariadb) or C(oracle).
+  returned: success
+  type: str
 growth:
   description: Rows and bytes per day of each table since O(before), and the C(days) in between.
   returned: where O(before) is given

@@ -10,7 +10,7 @@ from collections.abc import Collection
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import sessions
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import wait_until_alone
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_recovery import definition, leftovers
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_tables import (
     LONGEST_NAME,
@@ -29,6 +29,9 @@ _MARGIN = 1.3
 
 _SPARE = 128 * 1024 * 1024
 """Bytes that the server may need besides, for its logs."""
+
+_MOMENT = 1.0
+"""Seconds given to sessions of processes that were just ended."""
 
 _LISTED = ", ".join(f"'{table}'" for table in REBUILT)
 _SETTINGS = "SHOW VARIABLES WHERE variable_name IN ('version', 'innodb_file_per_table', 'wsrep_on')"
@@ -99,7 +102,7 @@ def _server(connection: Connection) -> list[str]:
 
 
 def _others(connection: Connection, own: Collection[int]) -> list[str]:
-    if others := sessions(connection, own):
+    if others := wait_until_alone(connection, _MOMENT, own):
         return [
             f"{connection.settings.where}: {', '.join(others[:3])}{' …' if len(others) > 3 else ''} is connected to "
             f"database {connection.database}; stop the agent's components and whatever else it is"

@@ -44,10 +44,13 @@ def session_id(connection: Connection) -> int:
     return int(connection.query("SELECT CONNECTION_ID()")[0][0])
 
 
-def wait_until_alone(connection: Connection, patience: float) -> list[str]:
-    """Other sessions that are still there after a while, as those of processes that were just ended. In seconds."""
+def wait_until_alone(connection: Connection, patience: float, own: Collection[int] = ()) -> list[str]:
+    """Other sessions that are still there after a while: those of processes that were just ended need a moment.
+
+    patience: seconds; own: ids
+    """
     deadline = time.monotonic() + patience
-    while (others := sessions(connection)) and time.monotonic() < deadline:
+    while (others := sessions(connection, own)) and time.monotonic() < deadline:
         time.sleep(0.05)
     return others
 

@@ -16,6 +16,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_ta
     NEW,
     OLD,
     REBUILT,
+    UNNAMED,
     Definition,
     drop,
     names_to_restore,
@@ -62,7 +63,7 @@ def leftovers(connection: Connection) -> Leftovers:
     keys = connection.query(
         "SELECT DISTINCT table_name FROM information_schema.referential_constraints "
         "WHERE constraint_schema = %s AND constraint_name LIKE %s",
-        (connection.database, "%" + NEW.replace("_", r"\_")),
+        (connection.database, "%" + UNNAMED.replace("_", r"\_")),
     )
     return Leftovers(
         tuple(table for table in REBUILT if table + NEW in there),

@@ -23,6 +23,8 @@ COLUMNS = {FILE: ("id",), **dict(CHILDREN)}
 
 NEW = "__new"
 OLD = "__old"
+UNNAMED = "__rebuild"
+"""Ends the name that a foreign key has as long as the old table has its own."""
 
 LONGEST_NAME = 64
 """Characters that MariaDB allows in a name."""
@@ -153,7 +155,7 @@ def new_name(table: str, key: str) -> str:
     """What a foreign key is called until the old table is gone: a name that InnoDB gave follows the table's."""
     if re.fullmatch(re.escape(table) + r"_ibfk_\d+", key):
         return table + NEW + key.removeprefix(table)
-    return key + NEW
+    return key + UNNAMED
 
 
 def create_bare(new: Definition) -> str:
@@ -173,9 +175,9 @@ def add_keys(new: Definition) -> str:
 def names_to_restore(definition: Definition) -> list[tuple[ForeignKey, str]]:
     """Foreign keys that still have the name for the meantime, each with its own."""
     return [
-        (key, key.name.removesuffix(NEW))
+        (key, key.name.removesuffix(UNNAMED))
         for key in sorted(definition.foreign, key=lambda key: key.name)
-        if key.name.endswith(NEW)
+        if key.name.endswith(UNNAMED)
     ]
 
 

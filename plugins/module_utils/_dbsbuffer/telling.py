@@ -109,3 +109,31 @@ def growth(before: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]], n
         if table in earlier
     }
     return {"days": round(days, 4), "tables": rates}
+
+
+def summary(planned: Mapping[str, Any], result: Mapping[str, Any], check: bool) -> str:
+    """One line on what came of a cleanup.
+
+    planned: as :func:`plan_as_dict` makes it; result: the module's other results.
+    """
+    held = planned["held_back"]
+    stays = f"{held['workflows']} workflows stay"
+    if held["reasons"]:
+        stays += f" ({next(iter(held['reasons']))} most often)"
+    eligible = planned["eligible"]
+    going = f"{eligible['files']} files of {eligible['workflows']} workflows"
+    if check:
+        return f"would delete {going}; {stays}"
+    if result["method"] == "none":
+        return f"nothing to delete; {stays}"
+    done = f"deleted {result['deleted'].get(FILE, 0)} of {going}, {sum(result['deleted'].values())} rows in all"
+    done += f", by {result['method']}, {result['rate']:g} files/s"
+    if result["bytes_before"] is not None and result["bytes_after"] is not None:
+        done += f", {_megabytes(result['bytes_before'])} -> {_megabytes(result['bytes_after'])}"
+    if result["stopped_by"]:
+        done += f"; ended by {result['stopped_by']}, run again for the rest"
+    return f"{done}; {stays}"
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
