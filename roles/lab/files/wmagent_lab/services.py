@@ -40,7 +40,10 @@ def any_up(lab: Lab) -> bool:
 def couch_up(lab: Lab, agent: str, agents: Sequence[str], urls: str, kind: str) -> tuple[couchdb.Couch, bool]:
     """The agent's own CouchDB, running, and whether anything was done. ``kind``: ``auto`` or ``stand-in``."""
     remembered = lab.read().get("couchdb", {}).get(agent, {}).get("kind")
-    couch = couchdb.choose(lab, agent, agents, urls, kind != "stand-in" and remembered != couchdb.STAND_IN)
+    wanted = kind == couchdb.STAND_IN
+    couch = couchdb.choose(
+        lab, agent, agents, "" if wanted else urls, allow_found=not wanted and remembered != couchdb.STAND_IN
+    )
     changed = couchdb.up(lab, agent, couch)
     lab.remember_in("couchdb", agent, couch.describe())
     return couch, changed
