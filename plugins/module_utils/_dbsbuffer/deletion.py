@@ -174,6 +174,8 @@ class Deletion:
         connection = self._open()
         if connection.dialect == MARIADB:
             connection.execute(f"SET SESSION innodb_lock_wait_timeout = {recheck.LOCK_WAIT}")
+            # A second look must see what others have committed since the first, whatever the server's default is.
+            connection.execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         return connection
 
     # Phases: '' where a phase is done, else why it ended before.
