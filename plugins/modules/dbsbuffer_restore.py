@@ -19,11 +19,14 @@ description:
 notes:
   - Where a cleanup was run more than once since, restore its archives from the newest to the oldest.
   - An archive that a crash cut short is restored up to its last complete step, with a warning.
-  - The agent may run meanwhile. It does nothing with these rows, which are done in every respect.
+  - The agent may run meanwhile. It does nothing with these rows, which are done in every respect. The next cleanup
+    deletes them again, unless its retention is longer.
+seealso:
+  - module: dmwm.wmagent.dbsbuffer_cleanup
 author:
   - dmwm.wmagent contributors (@dmwm)
 extends_documentation_fragment:
-  - dmwm.wmagent.database
+  - dmwm.wmagent.database.login
   - dmwm.wmagent.agent.changes
 options:
   archive:
@@ -51,8 +54,9 @@ restored:
   description: Rows that were put back by table (in check mode, that would be); only tables with any.
   returned: success
   type: dict
-skipped:
-  description: Rows of the archive that were left alone by table, as they are in the database already.
+already_there:
+  description:
+    - Rows of the archive by table that were left alone, since the database has them, or a later step of the archive.
   returned: success
   type: dict
 archive:
@@ -67,25 +71,33 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import read_secrets
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect, settings_from_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.login import (
+    LOGIN_OPTIONS,
+    LOGIN_RULES,
+    settings_from_options,
+)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive_reader import describe, read_contents
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.restore import restore
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
+_STATEMENT_TIMEOUT = 3600
+"""Seconds; counting the rows of a large table takes its time."""
+
 
 def run(params: dict[str, Any], check: bool, diff: bool) -> dict[str, Any]:
     """Restore, or tell what would be. Raises WMAgentError."""
     contents = read_contents(Path(params["archive"]))
-    settings = settings_from_secrets(read_secrets(Path(params["secrets"])), params["database_name"])
-    with connect(settings, params["timeout"], read_only=check) as connection:
+    with connect(
+        settings_from_options(params), params["timeout"], read_only=check, statement_timeout=_STATEMENT_TIMEOUT
+    ) as connection:
         before = count_rows(connection) if diff else {}
         done = restore(connection, contents, check=check)
     result = {
         "changed": bool(+done.inserted),
         "restored": dict(+done.inserted),
-        "skipped": dict(+done.skipped),
+        "already_there": dict(+done.skipped),
         "archive": describe(contents),
     }
     if diff:
@@ -101,13 +113,9 @@ def _lines(rows: dict[str, int]) -> str:
 def main() -> None:
     """Entry point."""
     module = AnsibleModule(
-        argument_spec={
-            "secrets": {"type": "path", "required": True, "no_log": False},
-            "database_name": {"type": "str", "default": "wmagent"},
-            "timeout": {"type": "float", "default": 30},
-            "archive": {"type": "path", "required": True},
-        },
+        argument_spec={**LOGIN_OPTIONS, "archive": {"type": "path", "required": True}},
         supports_check_mode=True,
+        **LOGIN_RULES,
     )
     try:
         result = run(module.params, module.check_mode, module._diff)

@@ -27,7 +27,6 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
     BLOCK,
     CHILDREN,
     FILE,
-    PARENT,
     WORKFLOW,
     between,
     in_list,
@@ -310,9 +309,7 @@ class Deletion:
 
     def _delete_window(self, connection: Connection, window: recheck.Window) -> None:
         ids = recheck.lock_files(connection, window)
-        if connection.dialect != MARIADB:
-            # On Oracle a locked file does not keep a link to it from being made.
-            connection.execute(f"LOCK TABLE {PARENT} IN SHARE ROW EXCLUSIVE MODE WAIT {recheck.LOCK_WAIT}")
+        recheck.keep_others_out(connection)
         runs = recheck.runs_of(ids, recheck.files_that_stay(connection, window))
         recheck.check_again(connection, self._plan, self._rules, window, runs)
         self._delete_files(connection, runs, len(ids))
@@ -347,6 +344,7 @@ class Deletion:
             connection.query(
                 f"SELECT n.id FROM dbsbuffer_file n WHERE {listed}{recheck.for_update(connection.dialect)}"
             )
+            recheck.keep_others_out(connection)
             still = connection.query(f"SELECT n.id FROM dbsbuffer_file n WHERE {free} AND {listed}")
             ids = sorted(int(row[0]) for row in still)
             self._delete_files(connection, [(number, number) for number in ids], len(ids))

@@ -35,6 +35,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_ta
     add_keys,
     create_bare,
     renamed,
+    same_but_for_ids,
     swap,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import FILE
@@ -255,10 +256,10 @@ class _Rebuild:
             with self._step("drop the old tables"):
                 finish(self._connection, leftovers(self._connection))
                 result.bytes_after = size(self._connection)
-                changed = [table for table in REBUILT if definition(self._connection, table) != old[table]]
+                now = {table: definition(self._connection, table) for table in REBUILT}
         except WMAgentError as error:
             raise WMAgentError(f"{error}. The tables were swapped; clean up to drop the old ones") from None
-        if changed:
+        if changed := [table for table in REBUILT if not same_but_for_ids(now[table], old[table])]:
             raise _mistake(f"{', '.join(changed)} was swapped and is not defined as before")
 
 

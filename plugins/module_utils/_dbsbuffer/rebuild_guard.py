@@ -4,8 +4,8 @@
 MariaDB has no RENAME TABLE under LOCK TABLES, and takes a RENAME's locks one after the other: were all tables unlocked
 at once, a writer that waits could get at a table before the RENAME does, and what it writes would be dropped with the
 old table. So each table to be swapped is READ-locked by a session of its own, and each is unlocked only when the RENAME
-waits for it: a waiting RENAME comes before waiting writers. All other tables are locked by one session more. Readers
-are let through all the time, so the plan and the copy are made by sessions that hold no lock.
+waits for it: a waiting RENAME comes before waiting writers. The last of these sessions holds all other tables as well.
+Readers are let through all the time, so the plan and the copy are made by sessions that hold no lock.
 """
 
 from __future__ import annotations
@@ -59,19 +59,17 @@ def wait_until_alone(connection: Connection, patience: float, own: Collection[in
 class Guards:
     """The sessions that hold the locks.
 
-    held:     table to be swapped -> the session that holds it
-    rest:     the session that holds all other tables
+    held:     table to be swapped -> the session that holds it; the last by name holds the rest of the database too
     verifier: a session without locks, for a second opinion and to watch the others
     """
 
     held: dict[str, Connection]
-    rest: Connection
     verifier: Connection
 
     @property
     def ids(self) -> set[int]:
         """The server's numbers of these sessions. Raises WMAgentError where one is gone, and its locks with it."""
-        return {session_id(one) for one in (*self.held.values(), self.rest, self.verifier)}
+        return {session_id(one) for one in (*self.held.values(), self.verifier)}
 
     def swap(self, connection: Connection, statement: str, lock_wait: float) -> None:
         """Run a RENAME of all held tables and hand them over one by one.
@@ -84,7 +82,7 @@ class Guards:
             renaming = pool.submit(connection.execute, f"SET STATEMENT {limits} FOR {statement}")
             # In the order of names, as the server takes the locks. Where this fails, locks that are still held make the
             # RENAME run into its time limit, and the pool waits for that.
-            for table, guard in sorted(self.held.items()):
+            for table, guard in self.held.items():
                 self._wait_until_wanted(table, renaming)
                 guard.execute("UNLOCK TABLES")
             renaming.result()
@@ -123,26 +121,25 @@ def guarded(connection: Connection, lock_wait: float) -> Iterator[Guards]:
 
     Raises WMAgentError that says what still writes.
     """
-    seconds = float(connection.query("SELECT @@max_statement_time")[0][0]) + 1
+    limit = float(connection.query("SELECT @@max_statement_time")[0][0])
     names = [str(row[0]) for row in connection.query(_TABLES, (connection.database,))]
     with ExitStack() as stack:
 
         def opened() -> Connection:
-            session = connect(connection.settings, read_only=False, statement_timeout=seconds)
+            session = connect(connection.settings, read_only=False, statement_timeout=limit + 1 if limit else _IDLE)
             stack.enter_context(session)
             session.execute(f"SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {max(1, int(lock_wait))}")
             return session
 
-        guards = Guards({table: opened() for table in REBUILT}, opened(), opened())
-        for table, guard in guards.held.items():
-            _lock(guard, [table], lock_wait)
-        _lock(guards.rest, [name for name in names if name not in REBUILT], lock_wait)
+        guards = Guards({table: opened() for table in sorted(REBUILT)}, opened())
+        *others, last = guards.held
+        for table in others:
+            _lock(guards.held[table], [table], lock_wait)
+        _lock(guards.held[last], [last, *(name for name in names if name not in REBUILT)], lock_wait)
         yield guards
 
 
 def _lock(guard: Connection, tables: Sequence[str], lock_wait: float) -> None:
-    if not tables:
-        return
     try:
         guard.execute(f"LOCK TABLES {', '.join(f'{quoted(table)} READ' for table in tables)}")
     except DatabaseBusyError:

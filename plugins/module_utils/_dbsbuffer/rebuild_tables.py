@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CHILDREN, FILE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -37,6 +37,7 @@ _FOREIGN = re.compile(
     rf"  CONSTRAINT (?P<name>{_NAME}) (?P<columns>FOREIGN KEY \(.*?\)) "
     rf"REFERENCES (?P<target>(?:{_NAME}\.)?{_NAME}) (?P<rest>.*)"
 )
+_NEXT_ID = re.compile(r" AUTO_INCREMENT=\d+")
 _CHECK = re.compile(rf"  CONSTRAINT {_NAME} CHECK ")
 
 
@@ -139,16 +140,13 @@ def renamed(definition: Definition) -> Definition:
         )
         for key in definition.foreign
     )
-    return Definition(
-        definition.table + NEW,
-        definition.columns,
-        definition.body,
-        definition.primary,
-        definition.keys,
-        definition.first,
-        foreign,
-        definition.options,
-    )
+    return replace(definition, table=definition.table + NEW, foreign=foreign)
+
+
+def same_but_for_ids(one: Definition, two: Definition) -> bool:
+    """Whether two definitions are the same apart from the next id, which a writer may have moved."""
+    first, second = (replace(each, options=_NEXT_ID.sub("", each.options)) for each in (one, two))
+    return first == second
 
 
 def new_name(table: str, key: str) -> str:

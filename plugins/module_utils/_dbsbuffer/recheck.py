@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import DONE, Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import STATE
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import between, in_list
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import PARENT, between, in_list
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
-_STRAY = "o.workflow IS NULL AND (o.status IS NULL OR o.status <> 'GLOBAL' OR o.block_id IS NOT NULL)"
+_STRAY = "f.workflow IS NULL AND (f.status IS NULL OR f.status <> 'GLOBAL' OR f.block_id IS NOT NULL)"
 _UNSUBSCRIBED = "s.subscribed IS NULL OR s.subscribed <> 1"
 _UNFINISHED = """w.completed IS NULL OR w.completed <> 1
         OR EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name)"""
@@ -90,6 +90,17 @@ def look_at(connection: Connection, plan: Plan, rules: Rules, after: int, last: 
 def for_update(dialect: str) -> str:
     """The end of a statement that locks what it finds. MariaDB takes the longest wait from its session."""
     return " FOR UPDATE" if dialect == MARIADB else f" FOR UPDATE WAIT {LOCK_WAIT}"
+
+
+def keep_others_out(connection: Connection) -> None:
+    """Where a locked file does not keep a need for it from being written, hold the tables; until the transaction ends.
+
+    MariaDB: a link waits for the file's lock, and who finds a file's LFN there (WMBSHelper) holds its index entry.
+    """
+    if connection.dialect != MARIADB:
+        # In the order in which JobAccountant writes them. WMBSHelper writes to the first before it looks for files.
+        for table in ("wmbs_file_details", PARENT):
+            connection.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE WAIT {LOCK_WAIT}")
 
 
 def lock_files(connection: Connection, window: Window) -> list[int]:
@@ -188,11 +199,15 @@ def fit_block(rules: Rules) -> str:
 
 def _check_links(connection: Connection, plan: Plan, mine: str, other: str, runs: Sequence[tuple[int, int]]) -> None:
     rows = connection.query(f"""
-        SELECT DISTINCT o.workflow, CASE WHEN {_STRAY} THEN 1 ELSE 0 END
-        FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.{other}
+        SELECT DISTINCT f.workflow, CASE WHEN {_STRAY} THEN 'stray' ELSE {STATE} END
+        FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file f ON f.id = l.{other}
         WHERE {between(f"l.{mine}", runs)}""")
-    if any(stray or (workflow is not None and workflow not in plan.workflows) for workflow, stray in rows):
-        raise PlanOutdatedError(f"a file got a {other} that stays")
+    for workflow, state in rows:
+        if state == "stray" or (workflow is not None and workflow not in plan.workflows):
+            raise PlanOutdatedError(f"a file got a {other} that stays")
+        # In another window, so its own look comes later; the link, which DBS has not heard of, would be gone by then.
+        if state != DONE:
+            raise PlanOutdatedError(f"a file has a {other} that is no longer done")
 
 
 def _none(connection: Connection, rest: str, problem: str) -> None:

@@ -35,7 +35,6 @@ PASSES = ((WORKFLOW,), (BLOCK,), (FILE, *FILES_OWN), (PARENT,))
 
 _FILE_COLUMN = {table: columns[0] for table, columns in CHILDREN}
 _ROWS_A_STATEMENT = {MARIADB: 1000, ORACLE: 200}
-_INSERTED, _THERE, _VOID = "put back", "there already", "not deleted by this step"
 
 
 @dataclass
@@ -79,6 +78,15 @@ class Numbers:
         return page in self._pages and bool(self._pages[page][at >> 3] & 1 << (at & 7))
 
 
+@dataclass
+class _Owners:
+    """Ids of a step's files, by what became of them; void: a later step has them, so this one did not delete them."""
+
+    inserted: Numbers = field(default_factory=Numbers)
+    there: Numbers = field(default_factory=Numbers)
+    void: Numbers = field(default_factory=Numbers)
+
+
 class _Run:
     """One way through the archive; ``write``: put rows back, else only look."""
 
@@ -103,9 +111,9 @@ class _Run:
             if tables == (PARENT,):
                 self._put_links(step)
                 return
-            state = self._put_owners(step, tables[0])
+            owners = self._put_owners(step, tables[0])
             for table in tables[1:]:
-                self._put_children(step, table, state)
+                self._put_children(step, table, owners)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -121,40 +129,45 @@ class _Run:
                 self._connection.rollback()
             raise
 
-    def _put_owners(self, step: Step, table: str) -> dict[int, str]:
-        """Id of each row -> what became of it."""
-        state: dict[int, str] = {}
+    def _put_owners(self, step: Step, table: str) -> _Owners:
+        owners = _Owners()
         seen = self._seen[table]
         for batch in self._batches(step, table):
-            rows = {row["id"]: row for row in batch if row["id"] not in seen}
-            state |= {row["id"]: _VOID for row in batch if row["id"] not in rows and row["id"] not in state}
+            rows: dict[int, dict[str, Any]] = {}
+            for row in batch:
+                if row["id"] not in seen:
+                    rows[row["id"]] = row
+                elif row["id"] not in owners.inserted and row["id"] not in owners.there:
+                    owners.void.add(row["id"])
+                    self._undone.add(step.start)
             self._result.skipped[table] += len(batch) - len(rows)
             for number in rows:
                 seen.add(number)
-            state |= dict.fromkeys(rows, _THERE)
-            state |= {row["id"]: _INSERTED for row in self._put(table, rows.values())}
-        if _VOID in state.values():
-            self._undone.add(step.start)
-        return state
+            for row in self._put(table, rows.values()):
+                owners.inserted.add(row["id"])
+                del rows[row["id"]]
+            for number in rows:
+                owners.there.add(number)
+        return owners
 
-    def _put_children(self, step: Step, table: str, state: dict[int, str]) -> None:
+    def _put_children(self, step: Step, table: str, owners: _Owners) -> None:
         key = _FILE_COLUMN[table]
         for batch in self._batches(step, table):
-            parts: dict[str, list[dict[str, Any]]] = {_INSERTED: [], _THERE: [], _VOID: []}
-            for row in batch:
-                if row[key] not in state:
-                    raise WMAgentError(
-                        f"{self._contents.file} has rows of {table} for file {row[key]} in a step without that file; "
-                        "this collection writes no such archive"
-                    )
-                parts[state[row[key]]].append(row)
-            self._result.skipped[table] += len(parts[_VOID])
-            self._references.check(table, parts[_INSERTED])
-            self._insert(table, parts[_INSERTED])
+            fresh = [row for row in batch if row[key] in owners.inserted]
+            old = [row for row in batch if row[key] in owners.there]
+            void = [row for row in batch if row[key] in owners.void]
+            if len(fresh) + len(old) + len(void) < len(batch):
+                raise WMAgentError(
+                    f"{self._contents.file} has rows of {table} in a step without their files; "
+                    "this collection writes no such archive"
+                )
+            self._result.skipped[table] += len(void)
+            self._references.check(table, fresh)
+            self._insert(table, fresh)
             if table == RUNLUMI:
-                self._result.skipped[table] += len(parts[_THERE])
+                self._result.skipped[table] += len(old)
             else:
-                self._put(table, parts[_THERE])
+                self._put(table, old)
 
     def _put_links(self, step: Step) -> None:
         if step.start in self._undone:

@@ -54,6 +54,7 @@ class _Family:
     stuck_at: int
     done: int = 0
     inputs: list[int] = field(default_factory=list)
+    fresh_input: int | None = None
 
 
 class AgentLife:
@@ -110,8 +111,8 @@ class AgentLife:
         has_inputs = size > 1 and self._random.random() < 0.6
         steps = [self._step(kind, number, has_inputs) for number in range(self._random.randint(1, 3))]
         at = self._random.randrange(size)
-        if has_inputs and at % _INPUT_EVERY == 0:
-            at += 1 if at + 1 < size else -1
+        if has_inputs and at % _INPUT_EVERY == 0 and at + 1 < size:
+            at += 1  # an input is never stuck
         return _Family(kind, size, steps, has_inputs, at)
 
     def _step(self, kind: str, number: int, has_inputs: bool) -> _Step:
@@ -146,7 +147,7 @@ class AgentLife:
     def _file(self, family: _Family) -> tuple[File, list[Parent]]:
         self._emitted += 1
         position, family.done = family.done, family.done + 1
-        if family.has_inputs and position % _INPUT_EVERY == 0:
+        if family.has_inputs and position % _INPUT_EVERY == 0 and family.done < family.size:
             file = self._input(family)
             parents: list[int] = []
         else:
@@ -166,17 +167,21 @@ class AgentLife:
 
     def _input(self, family: _Family) -> File:
         family.inputs = [*family.inputs[-4:], self._emitted]
+        family.fresh_input = self._emitted
         lfn = f"/store/mc/Input/Primary{family.steps[0].dataset.id:06d}/GEN/{self._name()}"
         return File(self._emitted, lfn, BOGUS, None, "GLOBAL", 1, None, None)
 
     def _parents(self, family: _Family, number: int, fresh: bool) -> list[int]:
-        """The first file of each workflow keeps the family connected."""
+        """The first file of each workflow, and of each input, keeps the family connected."""
+        found = [family.fresh_input] if family.fresh_input else []
+        family.fresh_input = None
         if number:
             before = family.steps[number - 1]
-            return [before.first] if fresh else self._random.sample(before.recent, min(2, len(before.recent)))[:2]
+            return found + ([before.first] if fresh else self._random.sample(before.recent, min(2, len(before.recent))))
         if not family.inputs:
             return []
-        return [family.inputs[0]] if fresh else [self._random.choice(family.inputs)]
+        other = family.inputs[0] if fresh else self._random.choice(family.inputs)
+        return found if other in found else [*found, other]
 
     def _output(self, family: _Family, step: _Step, position: int) -> File:
         tasks = step.unused.pop() if step.unused else self._random.choice(step.tasks)

@@ -3,8 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import re
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,10 +16,19 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     connect,
 )
 from support.dbsbuffer.agent_life import BOGUS, LOCATIONS, AgentLife
+from support.dbsbuffer.rows import wmbs_owner
 
 END = 1_750_000_000
 """When the agent's life ends unless told otherwise, in seconds since 1970."""
 
+_RUNLUMIS = "dbsbuffer_file_runlumi_map"
+_LARGE = (
+    _RUNLUMIS,
+    "dbsbuffer_file_checksums",
+    "dbsbuffer_file_location",
+    "dbsbuffer_file_parent",
+    "dbsbuffer_file",
+)
 _DAY = 86_400
 _ROWS = 5000
 _FILE_COLUMNS = "id, lfn, filesize, events, dataset_algo, block_id, status, in_phedex, workflow, LastModificationDate"
@@ -60,15 +70,17 @@ def generate(
     end, days:         the agent's life ends at this time (seconds since 1970) after so many days
     """
     life = AgentLife(files, seed, eligible, end - days * _DAY, end)
-    # What hangs on the files is made by the server while this process makes more of them.
     with _open(settings) as connection, _open(settings) as second, ThreadPoolExecutor(1) as worker:
-        parents = 0
-        details: list[Future[int]] = []
-        for first, last, links in _write_files(connection, life):
-            parents += links
-            details.append(worker.submit(_write_details, second, first, last, seed, runlumis_per_file))
+        keys = {table: _drop_keys(connection, table) for table in _LARGE}
+        parents = _write_files(connection, life)
         _write_lists(connection, life)
-        runlumis = sum(future.result() for future in details)
+        runlumis = worker.submit(_write_runlumis, second, seed, runlumis_per_file, keys.pop(_RUNLUMIS))
+        _write_checksums_and_locations(connection)
+        for table, definitions in keys.items():
+            _add_keys(connection, table, definitions)
+        written = runlumis.result()
+        # The optimizer's statistics would follow some time later.
+        connection.query(f"ANALYZE TABLE {', '.join([*_LARGE, 'dbsbuffer_workflow', 'dbsbuffer_block'])}")
     return Generated(
         files=files,
         eligible_files=life.eligible_files,
@@ -77,7 +89,7 @@ def generate(
         eligible_names=tuple(sorted(life.eligible_names)),
         blocks=len(life.blocks),
         parents=parents,
-        runlumis=runlumis,
+        runlumis=written,
     )
 
 
@@ -87,9 +99,23 @@ def _open(settings: DatabaseSettings) -> Connection:
     return connection
 
 
-def _write_files(connection: Connection, life: AgentLife) -> Iterator[tuple[int, int, int]]:
-    """Write them by ranges; the first and the last id of each, and how many parents they have."""
+def _drop_keys(connection: Connection, table: str) -> list[str]:
+    """Drop all keys but the primary one and return their definitions: made at the end they cost half as much."""
+    definition = connection.query(f"SHOW CREATE TABLE {table}")[0][1]
+    keys = re.findall(r"^  ((?:UNIQUE )?KEY `\w+` .*?),?$", definition, re.MULTILINE)
+    drops = ", ".join(f"DROP INDEX `{key.split('`')[1]}`" for key in keys)
+    connection.execute(f"ALTER TABLE {table} {drops}")
+    return keys
+
+
+def _add_keys(connection: Connection, table: str, keys: list[str]) -> None:
+    connection.execute(f"ALTER TABLE {table} {', '.join(f'ADD {key}' for key in keys)}")
+
+
+def _write_files(connection: Connection, life: AgentLife) -> int:
+    """Write them and their parents; how many parents."""
     files = life.files()
+    written = 0
     while part := list(islice(files, _ROWS)):
         # No value has a quote: text is quicker than placeholders.
         texts = [
@@ -101,7 +127,8 @@ def _write_files(connection: Connection, life: AgentLife) -> Iterator[tuple[int,
         links = [f"({link.child},{link.parent})" for _, parents in part for link in parents]
         if links:
             connection.execute(f"INSERT INTO dbsbuffer_file_parent (child, parent) VALUES {','.join(links)}")
-        yield part[0][0].id, part[-1][0].id, len(links)
+        written += len(links)
+    return written
 
 
 def _number(value: int | None) -> int | str:
@@ -120,8 +147,8 @@ def _write_lists(connection: Connection, life: AgentLife) -> None:
     _insert(connection, "dbsbuffer_location (id, pnn)", locations)
     blocks = "dbsbuffer_block (id, dataset_id, blockname, location, create_time, status, deleted, rule_id)"
     _insert(connection, blocks, life.blocks.values())
-    _insert(connection, "wmbs_users (id, cert_dn)", [(1, "/DC=test/CN=wmagent")])
-    wmbs = [("spec.pkl", row.name, row.task, 1, 0, 1) for row in life.wmbs_workflows]
+    owner = wmbs_owner(connection)
+    wmbs = [("spec.pkl", row.name, row.task, owner, 0, 1) for row in life.wmbs_workflows]
     _insert(connection, "wmbs_workflow (spec, name, task, owner, alt_fs_close, injected)", wmbs)
     _insert(connection, "wmbs_file_details (lfn, merged)", [(lfn, 1) for lfn in life.wmbs_lfns])
 
@@ -136,23 +163,27 @@ def _insert(connection: Connection, head: str, rows: Iterable[Sequence[Any]]) ->
         )
 
 
-def _write_details(connection: Connection, first: int, last: int, seed: int, runlumis_per_file: int) -> int:
-    """Lumis, checksums and locations, which the server makes from the files; how many lumis."""
-    some = f"f.id BETWEEN {first} AND {last} AND f.status <> 'GLOBAL'"
-    most = max(1, 2 * runlumis_per_file - 1)
-    runlumis = 0
-    if runlumis_per_file:
-        runlumis = connection.execute(
-            "INSERT INTO dbsbuffer_file_runlumi_map (filename, run, lumi, num_events) "
+def _write_runlumis(connection: Connection, seed: int, per_file: int, keys: list[str]) -> int:
+    """The server makes them from the files; how many."""
+    most = 2 * per_file - 1
+    written = 0
+    if per_file:
+        # One statement into an empty table: MariaDB then writes no undo log.
+        written = connection.execute(
+            f"INSERT INTO {_RUNLUMIS} (filename, run, lumi, num_events) "
             f"SELECT STRAIGHT_JOIN f.id, 1, f.id * {most} + n.seq, 100 FROM dbsbuffer_file f JOIN seq_1_to_{most} n "
-            f"WHERE {some} AND n.seq <= 1 + CRC32(CONCAT(f.id, '-{seed}')) MOD {most}"
+            f"WHERE f.status <> 'GLOBAL' AND n.seq <= 1 + CRC32(CONCAT(f.id, '-{seed}')) MOD {most}"
         )
+    _add_keys(connection, _RUNLUMIS, keys)
+    return written
+
+
+def _write_checksums_and_locations(connection: Connection) -> None:
     connection.execute(
         "INSERT INTO dbsbuffer_file_checksums (fileid, typeid, cksum) SELECT STRAIGHT_JOIN f.id, n.seq, "
-        f"HEX(CRC32(CONCAT(f.lfn, n.seq))) FROM dbsbuffer_file f JOIN seq_1_to_2 n WHERE {some}"
+        "HEX(CRC32(CONCAT(f.lfn, n.seq))) FROM dbsbuffer_file f JOIN seq_1_to_2 n WHERE f.status <> 'GLOBAL'"
     )
     connection.execute(
         "INSERT INTO dbsbuffer_file_location (filename, location) "
-        f"SELECT f.id, 1 + COALESCE(f.block_id, f.id) MOD {LOCATIONS} FROM dbsbuffer_file f WHERE {some}"
+        f"SELECT f.id, 1 + COALESCE(f.block_id, f.id) MOD {LOCATIONS} FROM dbsbuffer_file f WHERE f.status <> 'GLOBAL'"
     )
-    return runlumis

@@ -188,13 +188,17 @@ class _Cursor:
         with _oracle_errors():
             self._cursor.executemany(_h2_placeholders(sql), rows)
 
-    def fetchmany(self, size: int) -> list[tuple[Any, ...]]:
-        with _oracle_errors():
-            return [tuple(_python(value) for value in row) for row in self._cursor.fetchmany(size)]
+    @property
+    def description(self) -> Any:
+        return self._cursor.description
 
     def fetchall(self) -> list[tuple[Any, ...]]:
         with _oracle_errors():
             return [tuple(_python(value) for value in row) for row in self._cursor.fetchall()]
+
+    def fetchmany(self, size: int) -> list[tuple[Any, ...]]:
+        with _oracle_errors():
+            return [tuple(_python(value) for value in row) for row in self._cursor.fetchmany(size)]
 
     def close(self) -> None:
         _attach()

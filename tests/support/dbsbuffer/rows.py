@@ -183,7 +183,7 @@ def load(connection: Connection, rows: Rows) -> None:
     for part, table in _TABLES.items():
         _insert(connection, table.name, table.columns, [(*row, *table.fixed) for row in getattr(rows, part)])
     if rows.wmbs_names:
-        owner = _wmbs_owner(connection)
+        owner = wmbs_owner(connection)
         columns = ("spec", "name", "task", "owner", "alt_fs_close")
         names = [("spec.pkl", name, f"/{name}/Task", owner, 0) for name in rows.wmbs_names]
         _insert(connection, "wmbs_workflow", columns, names)
@@ -221,7 +221,8 @@ def _insert(connection: Connection, table: str, columns: Sequence[str], rows: Se
     connection.execute(f"{head} {', '.join([places] * len(rows))}", [value for row in rows for value in row])
 
 
-def _wmbs_owner(connection: Connection) -> int:
+def wmbs_owner(connection: Connection) -> int:
+    """The id of a user that workflows of WMBS may belong to; made where it is not there."""
     ask = "SELECT id FROM wmbs_users WHERE cert_dn = %s"
     if not connection.query(ask, [_WMBS_USER]):
         connection.execute("INSERT INTO wmbs_users (cert_dn) VALUES (%s)", [_WMBS_USER])
