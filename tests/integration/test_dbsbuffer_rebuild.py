@@ -105,6 +105,16 @@ def test_what_stays_is_there_and_nothing_else(agent: DatabaseSettings, connectio
     assert cleaned(connection).kept == {}  # nothing goes any more, so nothing is copied
 
 
+def test_the_new_tables_have_statistics(agent: DatabaseSettings, connection: Connection, root: Connection):
+    result = cleaned(connection)
+    for table in REBUILT:
+        counted = root.query(
+            "SELECT n_rows FROM mysql.innodb_table_stats WHERE database_name = %s AND table_name = %s",
+            (agent.name, table),
+        )
+        assert counted == [(result.kept[table],)]
+
+
 def test_placeholders_stay_where_they_are_not_asked_for(connection: Connection):
     result = cleaned(connection)
     assert read(connection) == after(contents(), result.plan, placeholders=False)
@@ -239,6 +249,11 @@ TAMPERED = [
     ),
     ("UPDATE {db}.dbsbuffer_file__new SET lfn = UPPER(lfn) LIMIT 1", "does not hold the"),
     ("UPDATE {db}.dbsbuffer_file__new SET block_id = NULL LIMIT 1", "does not hold the"),
+    (
+        "UPDATE {db}.dbsbuffer_file__new SET in_phedex = lastmodificationdate, lastmodificationdate = NULL "
+        "WHERE id = 61",
+        "does not hold the",
+    ),
     ("UPDATE {db}.dbsbuffer_file_checksums__new SET cksum = '' WHERE cksum IS NULL LIMIT 1", "does not hold the"),
     ("ALTER TABLE {db}.dbsbuffer_file__new DROP KEY uq_dbs_fil", "is not defined like dbsbuffer_file"),
     ("ALTER TABLE {db}.dbsbuffer_file_parent__new DROP FOREIGN KEY dbsbuffer_file_parent__new_ibfk_2", "not defined"),

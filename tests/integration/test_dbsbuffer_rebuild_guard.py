@@ -22,8 +22,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import reb
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import rebuild_checks
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild import rebuild, why_not
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import session_id
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild import clean_up, rebuild, why_not
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import Guards, session_id
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_recovery import leftovers
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from support.dbsbuffer.fixtures import mariadb_agent
@@ -243,6 +243,36 @@ def test_writers_that_come_after_the_plan_wait_and_find_the_new_tables(
     assert not {INPUT_GOES, INPUT_STAYS, INPUT_ALONE} & {file.id for file in left.files}  # by the cascade
 
 
+def test_a_write_in_the_very_moment_of_the_swap_is_found(
+    mariadb_server: MariaDBServer, agent: DatabaseSettings, connection: Connection, root: Connection, monkeypatch
+):
+    statement = f"INSERT INTO {agent.name}.dbsbuffer_file_runlumi_map VALUES (41, 9, 9, 9)"
+    threads: list[threading.Thread] = []
+    time.sleep(1.1)  # the server notes the second of a write
+
+    def progress(step: str) -> None:
+        if step == "swap":
+            threads.append(in_thread(mariadb_server, statement))
+            wait_for(lambda: waiting(root) == 1)
+
+    def too_early(guards: Guards, table: str, renaming: Future[int]) -> None:
+        # What the locks are for: a table that is unlocked before the RENAME waits for it is the writer's.
+        guards.held["dbsbuffer_file_runlumi_map"].execute("UNLOCK TABLES")
+        threads[0].join(20)
+
+    monkeypatch.setattr(Guards, "_wait_until_wanted", too_early)
+    with pytest.raises(
+        WMAgentError, match=r"wrote to dbsbuffer_file_runlumi_map in the moment .* The tables were swapped"
+    ):
+        cleaned(connection, progress=progress)
+    threads[0].join(20)
+    assert len(leftovers(connection).old) == 5
+    with pytest.raises(WMAgentError, match="1 of its rows are not in dbsbuffer_file_runlumi_map as they were"):
+        clean_up(connection)
+    connection.execute("INSERT INTO dbsbuffer_file_runlumi_map VALUES (41, 9, 9, 9)")
+    assert clean_up(connection)
+
+
 def test_a_session_of_the_agent_that_comes_before_the_swap_makes_it_give_up(
     agent: DatabaseSettings, connection: Connection
 ):
@@ -345,7 +375,7 @@ def test_a_connection_lost_on_the_way_is_one_clear_error(
     assert untouched(agent)
 
 
-@pytest.mark.parametrize("which", [0, 4, 5])
+@pytest.mark.parametrize("which", [0, 4, 5, 6])
 def test_a_lock_that_is_lost_on_the_way_makes_it_give_up(
     agent: DatabaseSettings, connection: Connection, root: Connection, which: int
 ):
@@ -357,7 +387,7 @@ def test_a_lock_that_is_lost_on_the_way_makes_it_give_up(
                 "SELECT id FROM information_schema.processlist WHERE db = %s AND id <> %s ORDER BY id",
                 (agent.name, number),
             )
-            assert len(rows) == 6
+            assert len(rows) == 7
             root.execute(f"KILL {rows[which][0]}")
 
     with pytest.raises(

@@ -4,8 +4,8 @@
 MariaDB has no RENAME TABLE under LOCK TABLES, and takes a RENAME's locks one after the other: were all tables unlocked
 at once, a writer that waits could get at a table before the RENAME does, and what it writes would be dropped with the
 old table. So each table to be swapped is READ-locked by a session of its own, and each is unlocked only when the RENAME
-waits for it: a waiting RENAME comes before waiting writers. The last of these sessions holds all other tables as well.
-Readers are let through all the time, so the plan and the copy are made by sessions that hold no lock.
+waits for it: a waiting RENAME comes before waiting writers. All other tables are locked by one session more. Readers
+are let through all the time, so the plan and the copy are made by sessions that hold no lock.
 """
 
 from __future__ import annotations
@@ -59,17 +59,19 @@ def wait_until_alone(connection: Connection, patience: float, own: Collection[in
 class Guards:
     """The sessions that hold the locks.
 
-    held:     table to be swapped -> the session that holds it; the last by name holds the rest of the database too
+    held:     table to be swapped -> the session that holds it, in the order of names
+    rest:     the session that holds all other tables
     verifier: a session without locks, for a second opinion and to watch the others
     """
 
     held: dict[str, Connection]
+    rest: Connection
     verifier: Connection
 
     @property
     def ids(self) -> set[int]:
         """The server's numbers of these sessions. Raises WMAgentError where one is gone, and its locks with it."""
-        return {session_id(one) for one in (*self.held.values(), self.verifier)}
+        return {session_id(one) for one in (*self.held.values(), self.rest, self.verifier)}
 
     def swap(self, connection: Connection, statement: str, lock_wait: float) -> None:
         """Run a RENAME of all held tables and hand them over one by one.
@@ -97,7 +99,8 @@ class Guards:
             time.sleep(0.001)
 
     def _check_writes(self, before: dict[str, Any]) -> None:
-        # Who asks for a table's exclusive lock in the very moment of the swap could get it before the RENAME does.
+        # Who asks for a table's exclusive lock in the very moment of the swap could get it before the RENAME does. The
+        # rest must be locked still: a row deleted there takes rows of the old tables with it, as of the new ones.
         after = last_writes(self.verifier)
         written = [table for table in REBUILT if before[table] != after.get(f"{table}__old")]
         if written:
@@ -131,15 +134,16 @@ def guarded(connection: Connection, lock_wait: float) -> Iterator[Guards]:
             session.execute(f"SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {max(1, int(lock_wait))}")
             return session
 
-        guards = Guards({table: opened() for table in sorted(REBUILT)}, opened())
-        *others, last = guards.held
-        for table in others:
-            _lock(guards.held[table], [table], lock_wait)
-        _lock(guards.held[last], [last, *(name for name in names if name not in REBUILT)], lock_wait)
+        guards = Guards({table: opened() for table in sorted(REBUILT)}, opened(), opened())
+        for table, guard in guards.held.items():
+            _lock(guard, [table], lock_wait)
+        _lock(guards.rest, [name for name in names if name not in REBUILT], lock_wait)
         yield guards
 
 
 def _lock(guard: Connection, tables: Sequence[str], lock_wait: float) -> None:
+    if not tables:
+        return
     try:
         guard.execute(f"LOCK TABLES {', '.join(f'{quoted(table)} READ' for table in tables)}")
     except DatabaseBusyError:

@@ -13,7 +13,6 @@ import socket
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.packed import packed_bytes
@@ -153,9 +152,12 @@ def free_disk(connection: Connection) -> int | None:
     if connection.dialect != MARIADB:
         return None
     folder, host = connection.query("SELECT @@datadir, @@hostname")[0]
-    if host != socket.gethostname() or not Path(folder).is_dir():
+    if host != socket.gethostname():
         return None
-    disk = os.statvfs(folder)
+    try:
+        disk = os.statvfs(folder)
+    except OSError:  # a container's folder, or one that this account may not look into
+        return None
     return disk.f_bavail * disk.f_frsize
 
 

@@ -177,6 +177,7 @@ class Agent:
     children: list[tuple[int, str]] = field(default_factory=list)
     outputs: dict[str, list[str]] = field(default_factory=dict)
     reset: list[str] = field(default_factory=list)
+    reopened: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     told: Counter[str] = field(default_factory=Counter)
     numbers: Iterator[int] = field(default_factory=lambda: count(1000))
@@ -200,7 +201,7 @@ class Agent:
                 self.told["busy"] += 1
             except Exception as error:
                 self.complaints.append(f"{turn.__name__}: {error!r}")
-                raise
+                return
 
     @contextmanager
     def using(self, chance: random.Random, inputs: int = 0) -> Iterator[tuple[str, int, list[str]]]:
@@ -536,6 +537,31 @@ def operator_resets(agent: Agent, session: Session, chance: random.Random) -> No
     agent.reset.append(file.lfn)
 
 
+def operator_reopens(agent: Agent, session: Session, chance: random.Random) -> None:
+    """Somebody takes back what TaskArchiver said of a workflow, or RucioInjector of a block."""
+    file = agent.old_file(chance)
+    if file.workflow is None:
+        return
+    with session.transaction() as changes:
+        if chance.random() < 0.5:
+            name = f"old{file.workflow}"
+            if session.execute("UPDATE dbsbuffer_workflow SET completed = 0 WHERE name = %s", [name]):
+                changes.append(partial(State.complete, name=name, completed=0))
+        elif session.execute("UPDATE dbsbuffer_block SET status = 'InDBS' WHERE id = %s", [file.block_id]):
+            changes.append(partial(State.change_block, number=file.block_id, status="InDBS"))
+    agent.reopened.append(f"old{file.workflow}")
+
+
+def operator_completes(agent: Agent, session: Session, chance: random.Random) -> None:
+    """Such a workflow is completed again; blocks are closed by RucioInjector."""
+    if not agent.reopened:
+        return
+    name = agent.reopened.pop()
+    with session.transaction() as changes:
+        if session.execute("UPDATE dbsbuffer_workflow SET completed = 1 WHERE name = %s", [name]):
+            changes.append(partial(State.complete, name=name))
+
+
 def operator_is_done(agent: Agent, session: Session, chance: random.Random) -> None:
     """What was reset is done again."""
     if not agent.reset:
@@ -555,7 +581,13 @@ UPLOADER: dict[Turn, int] = {
     injector_closes: 6,
     somebody_subscribes: 1,
 }
-OPERATOR: dict[Turn, int] = {operator_resets: 2, operator_is_done: 4, somebody_links: 1}
+OPERATOR: dict[Turn, int] = {
+    operator_resets: 5,
+    operator_is_done: 3,
+    operator_reopens: 2,
+    operator_completes: 2,
+    somebody_links: 1,
+}
 THREADS: dict[str, dict[Turn, int]] = {
     "JobAccountant": ACCOUNTANT,
     "WorkQueueManager": WORK_QUEUE,

@@ -84,10 +84,10 @@ class State:
     def add_workflow(self, row: Workflow) -> None:
         self.workflows[row.id] = row
 
-    def complete(self, name: str) -> None:
+    def complete(self, name: str, completed: int = 1) -> None:
         for row in self.workflows.values():
             if row.name == name:
-                self.workflows[row.id] = row._replace(completed=1)
+                self.workflows[row.id] = row._replace(completed=completed)
 
     def add_name(self, name: str) -> None:
         self.names[name] += 1

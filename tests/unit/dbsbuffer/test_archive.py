@@ -218,6 +218,24 @@ def test_only_complete_archives_of_this_kind_are_read(tmp_path, monkeypatch):
         read_contents(made(tmp_path, STEPS))
 
 
+@pytest.mark.parametrize(
+    "step",
+    [
+        b'["dbsbuffer_block",1,[[1]]]\n{"step":4,"rows":{"dbsbuffer_block":2}}\n',
+        b'["dbsbuffer_block",1,[[1]]]\n{"step":5,"rows":{"dbsbuffer_block":1}}\n',
+        b'["dbsbuffer_block",1,[[1]]]\n{"step":4,"rows":{"dbsbuffer_block":1}}\n["dbsbuffer_block",1,[[1',
+        b'["dbsbuffer_block",1,[[1]]]\n',
+    ],
+    ids=["another number of rows", "another step", "half a line", "no mark"],
+)
+def test_a_step_that_does_not_say_what_it_holds_is_none(tmp_path, step):
+    path = made(tmp_path, STEPS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: whole.rindex(b"\x1f\x8b\x08\0\0\0\0\0")] + gzip.compress(step, mtime=0))
+    contents = read_contents(path)
+    assert rows_of(contents) == AS_LISTS and not contents.complete
+
+
 def test_it_never_overwrites_and_needs_its_folder(tmp_path):
     first = made(tmp_path, STEPS)
     content = first.read_bytes()
