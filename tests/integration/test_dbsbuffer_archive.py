@@ -140,6 +140,7 @@ def restored(connection: Connection, contents: Contents) -> Restored:
     expected = restore(connection, contents, check=True)
     assert row_counts(connection) == before
     done = restore(connection, contents)
+    connection.rollback()
     assert done == expected
     assert row_counts(connection) == before + done.inserted
     again = restore(connection, contents, check=True)

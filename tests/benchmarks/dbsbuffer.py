@@ -1,0 +1,312 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cleaning DBSBuffer, against Debian's pt-archiver on the same data, server settings and load.
+
+BENCH_FILES (default 1,000,000) sets the size of the data; BENCH_LARGE (default 5 × that) the largest of the scaling row.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.throwaway import MariaDBServer
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import space
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.cleanup import Cleanup, Request
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CHILDREN, FILE
+from tests.benchmarks.dbsbuffer_data import FILES, NOW, fresh, session
+from tests.benchmarks.rows import Benchmark, Row, compared, versions
+
+LARGE = int(os.environ.get("BENCH_LARGE", str(5 * FILES)))
+RUNS = int(os.environ.get("BENCH_RUNS", "3"))
+LIMITS = (1000, 5000, 10_000)
+"""Rows of pt-archiver's bulk deletes that are tried; the fastest counts."""
+
+_RULES = Rules(now=NOW, retention=86_400)
+_WRITERS = 2
+_PAUSE = 0.05
+"""Seconds between two files of one writer: some 40 files a second, as a busy agent's JobAccountant writes them."""
+
+
+@dataclass
+class Latencies:
+    """Seconds that each insert of one file with its rows took."""
+
+    seconds: list[float] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile, milliseconds."""
+        return 1000 * statistics.quantiles(self.seconds, n=100)[98]
+
+
+@contextmanager
+def agent_at_work(server: MariaDBServer) -> Iterator[Latencies]:
+    """Writers that add files with all their rows, as JobAccountant does, to a workflow that is not finished."""
+    latencies, stop = Latencies(), threading.Event()
+    with session(server, read_only=False) as connection:
+        connection.execute("INSERT INTO dbsbuffer_workflow (name, task, completed) VALUES ('bench', '/bench', 0)")
+        workflow = connection.query("SELECT LAST_INSERT_ID()")[0][0]
+        algo, location = connection.query(
+            "SELECT (SELECT MIN(id) FROM dbsbuffer_algo_dataset_assoc), (SELECT MIN(id) FROM dbsbuffer_location)"
+        )[0]
+    threads = [
+        threading.Thread(target=_write, args=(server, number, (workflow, algo, location), latencies, stop))
+        for number in range(_WRITERS)
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield latencies
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    if latencies.errors:
+        raise RuntimeError(f"a writer failed: {latencies.errors[0]}")
+
+
+def _write(
+    server: MariaDBServer, writer: int, ids: tuple[Any, ...], latencies: Latencies, stop: threading.Event
+) -> None:
+    workflow, algo, location = ids
+    number = 0
+    try:
+        with session(server, read_only=False) as connection:
+            while not stop.wait(_PAUSE):
+                number += 1
+                lfn = f"/store/mc/bench/{writer}/{time.time_ns()}.root"
+                started = time.perf_counter()
+                connection.begin()
+                connection.execute(
+                    "INSERT INTO dbsbuffer_file (lfn, filesize, events, dataset_algo, status, workflow) "
+                    "VALUES (%s, 1, 1, %s, 'NOTUPLOADED', %s)",
+                    (lfn, algo, workflow),
+                )
+                file = connection.query("SELECT LAST_INSERT_ID()")[0][0]
+                lumis = ", ".join(f"({file}, 1, {lumi}, 10)" for lumi in range(10))
+                connection.execute(f"INSERT INTO dbsbuffer_file_runlumi_map VALUES {lumis}")
+                connection.execute(f"INSERT INTO dbsbuffer_file_location VALUES ({file}, {location})")
+                connection.execute(f"INSERT INTO dbsbuffer_file_checksums VALUES ({file}, 1, 'a'), ({file}, 2, 'b')")
+                connection.commit()
+                latencies.seconds.append(time.perf_counter() - started)
+    except Exception as error:
+        latencies.errors.append(repr(error))
+
+
+def cleanup_of(server: MariaDBServer, **request: Any) -> Cleanup:
+    """A cleanup that has looked already."""
+    notes: list[str] = []
+    cleanup = Cleanup(server.settings(), Request(_RULES, **request), notes.append)
+    cleanup.look()
+    return cleanup
+
+
+def files_and_children(server: MariaDBServer) -> tuple[int, ...]:
+    """Rows of the tables that hang on files, without what the writers add."""
+    with session(server) as connection:
+        counts = [
+            connection.query(
+                "SELECT COUNT(*) FROM dbsbuffer_file f INNER JOIN dbsbuffer_workflow w ON w.id = f.workflow "
+                "WHERE w.name <> 'bench'"
+            )
+        ]
+        for table, columns in CHILDREN:
+            counts.append(
+                connection.query(
+                    f"SELECT COUNT(*) FROM {table} c INNER JOIN dbsbuffer_file f ON f.id = c.{columns[0]} "
+                    "INNER JOIN dbsbuffer_workflow w ON w.id = f.workflow WHERE w.name <> 'bench'"
+                )
+            )
+    return tuple(int(rows[0][0]) for rows in counts)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run: files per second, p99 of the writers' inserts (ms), what is left."""
+
+    rate: float
+    p99: float
+    left: tuple[int, ...]
+
+
+def delete_online(files: int) -> Measured:
+    """Our deletion while the agent works."""
+    with fresh(files) as server:
+        cleanup = cleanup_of(server, optimize=False)
+        with agent_at_work(server) as latencies:
+            started = time.perf_counter()
+            cleanup.run()
+            seconds = time.perf_counter() - started
+        if cleanup.stopped_by or cleanup.files_done != cleanup.plan.files:
+            raise RuntimeError(f"the cleanup ended before it was done: {cleanup.stopped_by}")
+        return Measured(cleanup.deleted[FILE] / seconds, latencies.p99, files_and_children(server))
+
+
+def archive_online(files: int, limit: int) -> Measured:
+    """pt-archiver on the files of the same plan; foreign keys cascade to their rows."""
+    with fresh(files) as server:
+        with session(server) as connection:
+            plan = make_plan(connection, _RULES)
+        command = _pt_archiver(server, plan, limit)
+        with agent_at_work(server) as latencies:
+            started = time.perf_counter()
+            subprocess.run(command, check=True, capture_output=True, text=True)
+            seconds = time.perf_counter() - started
+        return Measured(plan.files / seconds, latencies.p99, files_and_children(server))
+
+
+def _pt_archiver(server: MariaDBServer, plan: Plan, limit: int) -> list[str]:
+    settings = server.settings()
+    defaults = server.folder / "pt-archiver.cnf"
+    defaults.touch(mode=0o600)
+    defaults.write_text(
+        f"[client]\nhost={settings.host}\nport={settings.port}\nuser={settings.user}\npassword={settings.password}\n"
+    )
+    where = f"workflow IN ({','.join(str(row) for row in plan.workflows)})"
+    source = f"F={defaults},D={settings.name},t={FILE},i=PRIMARY"
+    return [
+        "pt-archiver", "--source", source, "--where", where, "--purge", "--bulk-delete", "--limit", str(limit),
+        "--commit-each", "--primary-key-only", "--no-check-charset", "--nosafe-auto-increment", "--no-version-check",
+    ]  # fmt: skip
+
+
+def insert_alone(files: int, seconds: float) -> float:
+    """p99 of the writers' inserts without a cleanup, ms."""
+    with fresh(files) as server, agent_at_work(server) as latencies:
+        time.sleep(seconds)
+    return latencies.p99
+
+
+def online() -> list[Row]:
+    """Ours and theirs in turn, each on a fresh copy of the data."""
+    trial = min(FILES, 100_000)
+    best = max(LIMITS, key=lambda limit: archive_online(trial, limit).rate)
+    ours, theirs, alone = [], [], []
+    for _ in range(RUNS):
+        ours.append(delete_online(FILES))
+        theirs.append(archive_online(FILES, best))
+        alone.append(insert_alone(FILES, 20))
+    left = {one.left for one in (*ours, *theirs)}
+    if len(left) != 1:
+        raise RuntimeError(f"ours and theirs left different rows: {left}")
+    note = f"{FILES} files; pt-archiver --bulk-delete --limit {best} --commit-each, the fastest of {LIMITS}"
+    return [
+        faster(
+            "dbsbuffer online, files per second", [one.rate for one in ours], [one.rate for one in theirs], 1.4, note
+        ),
+        compared(
+            "dbsbuffer online, p99 of a concurrent insert", "ms", [one.p99 for one in ours], alone, 2.0, used(),
+            note=f"pt-archiver: {statistics.median(one.p99 for one in theirs):.1f} ms",
+        ),
+    ]  # fmt: skip
+
+
+def rebuilt() -> list[Row]:
+    """The rebuild, and pt-archiver with OPTIMIZE TABLE afterwards, the agent stopped."""
+    ours, theirs = [], []
+    for _ in range(RUNS):
+        with fresh(FILES) as server:
+            cleanup = cleanup_of(server, method="rebuild", optimize=False)
+            started = time.perf_counter()
+            cleanup.run()
+            ours.append(cleanup.plan.files / (time.perf_counter() - started))
+            left = files_and_children(server)
+        with fresh(FILES) as server:
+            with session(server) as connection:
+                plan = make_plan(connection, _RULES)
+            started = time.perf_counter()
+            subprocess.run(_pt_archiver(server, plan, 5000), check=True, capture_output=True)
+            with connect(server.settings(), read_only=False, statement_timeout=3600) as connection:
+                for table in (*(table for table, _ in CHILDREN), FILE):
+                    space.optimize(connection, table)
+            theirs.append(plan.files / (time.perf_counter() - started))
+            if files_and_children(server) != left:
+                raise RuntimeError("the rebuild and pt-archiver left different rows")
+    note = f"{FILES} files; pt-archiver --limit 5000, then OPTIMIZE TABLE"
+    return [faster("dbsbuffer rebuild, files per second", ours, theirs, 8, note)]
+
+
+def scaling() -> list[Row]:
+    """Time per deleted file at three sizes."""
+    sizes = (FILES // 10, FILES, LARGE)
+    per_file = {files: 1e6 / delete_online(files).rate for files in sizes}
+    slowest, fastest = max(per_file.values()), min(per_file.values())
+    note = ", ".join(f"{files}: {value:.0f} µs" for files, value in per_file.items())
+    return [compared("dbsbuffer time per file by size", "µs", [slowest], [fastest], 1.25, used(), note, "within 25 %")]
+
+
+_PLANNER = """
+import resource, sys, time
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings, connect
+user, password, name, port, now = sys.stdin.read().split()
+with connect(DatabaseSettings("mariadb", user, password, name, "127.0.0.1", int(port)), statement_timeout=600) as session:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    plan = make_plan(session, Rules(now=float(now), retention=86400))
+    count_placeholders(session, plan)
+    print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def _plan(files: int) -> tuple[float, int]:
+    """Seconds, and kB of memory gained, of planning in a process of its own."""
+    with fresh(files) as server:
+        settings = server.settings()
+        told = f"{settings.user} {settings.password} {settings.name} {settings.port} {NOW}"
+        measured = []
+        for _ in range(RUNS):
+            done = subprocess.run(
+                [sys.executable, "-c", _PLANNER], input=told, capture_output=True, text=True, check=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            )  # fmt: skip
+            seconds, memory = done.stdout.split()
+            measured.append((float(seconds), int(memory)))
+    return statistics.median(one for one, _ in measured), max(memory for _, memory in measured)
+
+
+def planning() -> list[Row]:
+    """Seconds and memory of a plan."""
+    small, large = _plan(FILES // 10), _plan(FILES)
+    note = f"memory gained: {small[1] / 1024:.1f} MB at {FILES // 10} files, {large[1] / 1024:.1f} MB at {FILES}"
+    flat = large[1] - small[1] < 32 * 1024
+    return [
+        Row(
+            "dbsbuffer planning", "s", large[0], None, None, "< 5 s, memory flat (< 32 MB more for 10 ×)",
+            large[0] < 5 and flat, RUNS, used(), note,
+        )
+    ]  # fmt: skip
+
+
+def faster(name: str, ours: list[float], theirs: list[float], limit: float, note: str) -> Row:
+    """A row whose ratio of medians must be at least ``limit``."""
+    a, b = statistics.median(ours), statistics.median(theirs)
+    return Row(name, "files/s", a, b, a / b, f"≥ {limit:g} ×", a / b >= limit, len(ours), used(), note)
+
+
+def used() -> dict[str, str]:
+    """Versions of what was measured."""
+    told = subprocess.run(["pt-archiver", "--version"], capture_output=True, text=True, check=True).stdout.split()[-1]
+    server = subprocess.run(["mariadbd", "--version"], capture_output=True, text=True, check=True).stdout.split()[2]
+    return versions(mariadb=server, **{"pt-archiver": told})
+
+
+BENCHMARKS: dict[str, Benchmark] = {
+    "dbsbuffer planning": planning,
+    "dbsbuffer online": online,
+    "dbsbuffer rebuild": rebuilt,
+    "dbsbuffer scaling": scaling,
+}
