@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cleaning DBSBuffer, against Debian's pt-archiver on the same data, server settings and load.
 
-BENCH_FILES (default 1,000,000) sets the size of the data; BENCH_LARGE (default 5 × that) the largest of the scaling row.
+BENCH_FILES (default 1,000,000) sets the size of the data, BENCH_LARGE (default 5 × that) the largest of the scaling row,
+BENCH_RUNS (default 3) how many runs each median is of.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.cleanup im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CHILDREN, FILE
+
 from tests.benchmarks.dbsbuffer_data import FILES, NOW, fresh, session
 from tests.benchmarks.rows import Benchmark, Row, compared, versions
 
@@ -253,7 +255,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings, connect
 user, password, name, port, now = sys.stdin.read().split()
-with connect(DatabaseSettings("mariadb", user, password, name, "127.0.0.1", int(port)), statement_timeout=600) as session:
+settings = DatabaseSettings("mariadb", user, password, name, "127.0.0.1", int(port))
+with connect(settings, statement_timeout=600) as session:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     plan = make_plan(session, Rules(now=float(now), retention=86400))

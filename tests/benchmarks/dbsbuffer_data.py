@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The data of the DBSBuffer benchmarks: generated once, then each run starts from a copy of it on a server of its own."""
+"""The data of the DBSBuffer benchmarks: generated once; each run starts from a copy on a server of its own."""
 
 from __future__ import annotations
 

@@ -25,7 +25,6 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
     FILE,
     PARENT,
     WORKFLOW,
-    between,
     in_list,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -112,7 +111,7 @@ def file_step(
     connection.begin()
     for name, columns in (*CHILDREN, (FILE, ("id",))):
         for column in columns:
-            condition = between(column, [(first, last)])
+            condition = f"{column} BETWEEN {first} AND {last}"
             added = archive.add(connection, name, condition)
             assert connection.execute(f"DELETE FROM {name} WHERE {condition}") == added
     archive.sync()

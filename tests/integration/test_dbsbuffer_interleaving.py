@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -343,11 +343,35 @@ class Picks(random.Random):
         return self._file if self._file in values else values[0]
 
 
-def injected(stage: Stage, file: table.File, wait: float = 0) -> None:
-    """WMBSHelper's transaction for one input that DBSBuffer has."""
+@contextmanager
+def looked_at(number: int) -> Iterator[Callable[[], None]]:
+    """Gives what waits until a cleanup has looked at a file of FAMILY and is about to lock it, and a moment longer."""
+    name = "_file_step" if number < 30 else "_placeholder_step"
+    step, for_update = getattr(Deletion, name), deletion.recheck.for_update
+    in_step, looked = threading.Event(), threading.Event()
+
+    def stepping(*arguments):
+        in_step.set()
+        return step(*arguments)
+
+    def locking(dialect: str) -> str:
+        if in_step.is_set():
+            looked.set()
+        return for_update(dialect)
+
+    def wait() -> None:
+        assert looked.wait(30)
+        time.sleep(0.2)
+
+    with patch.object(Deletion, name, stepping), patch.object(deletion.recheck, "for_update", locking):
+        yield wait
+
+
+def injected(stage: Stage, file: table.File, wait: Callable[[], None] = lambda: None) -> None:
+    """WMBSHelper's transaction for one input that DBSBuffer has. wait: called before it is committed."""
     with patch.object(Agent, "old_file", lambda agent, chance: file), stage.session() as session:
         commit = stage.journal.commit
-        with patch.object(stage.journal, "commit", lambda *arguments: (time.sleep(wait), commit(*arguments))):
+        with patch.object(stage.journal, "commit", lambda *arguments: (wait(), commit(*arguments))):
             helper_adds_inputs(stage.agent, session, Picks(file))
 
 
@@ -378,17 +402,19 @@ def test_an_input_that_is_injected_after_the_last_look_is_there(stage: Stage, nu
 @pytest.mark.parametrize("number", [3, 30])
 def test_an_input_whose_injection_has_begun_before_is_there(stage: Stage, number: int):
     file = next(row for row in FAMILY.files if row.id == number)
-    writer = Together(lambda: injected(stage, file, wait=1))
-    writer.begin()
-    clean(stage.session, RULES[0])
+    with looked_at(number) as wait:
+        writer = Together(lambda: injected(stage, file, wait))
+        writer.begin()
+        clean(stage.session, RULES[0])
     assert writer.end() == "committed"
     assert_input_is_there(stage, file.lfn, "committed")
 
 
-def linked(stage: Stage, child: str, parent: str) -> None:
-    """JobAccountant's link, which fails where it finds no parent."""
+def linked(stage: Stage, child: str, parent: str, wait: Callable[[], None] = lambda: None) -> None:
+    """JobAccountant's link, which fails where it finds no parent. wait: called before it is committed."""
     with stage.session() as session, session.transaction():
         session.execute(BULK_HERITAGE, [child, parent])
+        wait()
 
 
 @pytest.mark.parametrize("number", [3, 30])
@@ -412,14 +438,10 @@ def test_a_link_that_comes_after_the_last_look_fails_loudly(stage: Stage, number
 def test_a_link_that_is_not_committed_yet_is_waited_for(stage: Stage, number: int):
     parent = next(row for row in FAMILY.files if row.id == number)
 
-    def link() -> None:
-        with stage.session() as session, session.transaction():
-            session.execute(BULK_HERITAGE, ["/store/mc/40.root", parent.lfn])
-            time.sleep(1)
-
-    writer = Together(link)
-    writer.begin()
-    clean(stage.session, RULES[0])
+    with looked_at(number) as wait:
+        writer = Together(lambda: linked(stage, "/store/mc/40.root", parent.lfn, wait))
+        writer.begin()
+        clean(stage.session, RULES[0])
     assert writer.end() == "committed"
     left = stage.database.read()
     assert table.Parent(40, number) in left.parents and parent in left.files

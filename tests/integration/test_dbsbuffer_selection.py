@@ -83,13 +83,16 @@ def test_the_database_selects_what_the_rules_say_file_by_file(agent, rows, rules
     agent.check(rows, rules)
 
 
+REAL, BOGUS, OTHER = 7, 8, 9
+"""Rows of dbsbuffer_algo_dataset_assoc: no number of a dataset is among them."""
+
 WORLD = Rows(
     workflows=[Workflow(1, "one", "/one/T"), Workflow(2, "two", "/two/T")],
     datasets=[Dataset(1, "/A/B/RAW"), Dataset(2, "bogus")],
-    assocs=[Assoc(1, 1), Assoc(2, 2)],
+    assocs=[Assoc(REAL, 1), Assoc(BOGUS, 2)],
     locations=[Location(1, "T1_XX_Site")],
     blocks=[Block(1, 1, "/A/B/RAW#1", 1, OLD), Block(2, 1, "/A/B/RAW#2", 1, OLD)],
-    files=[File(10, "/store/10", 1, 1, workflow=1), File(20, "/store/20", 1, 2, workflow=2)],
+    files=[File(10, "/store/10", REAL, 1, workflow=1), File(20, "/store/20", REAL, 2, workflow=2)],
 )
 """All of it may go."""
 
@@ -116,7 +119,7 @@ def changed(**values) -> Rows:
 
 
 def placeholder(number: int, **values) -> File:
-    return File(number, f"/store/in/{number}", 2, None, "GLOBAL", 1)._replace(**values)
+    return File(number, f"/store/in/{number}", BOGUS, None, "GLOBAL", 1)._replace(**values)
 
 
 INPUT = placeholder(30)
@@ -147,15 +150,15 @@ HELD = {
     "too young": (changed(modified=NEW), {"one": "younger than the retention"}),
     "no age": (changed(block_id=None), {"one": "age unknown"}),
     "child": (
-        more(files=[File(11, "/store/11", status="NOTUPLOADED", workflow=1)], parents=[Parent(20, 10)]),
+        more(files=[File(11, "/store/11", REAL, status="NOTUPLOADED", workflow=1)], parents=[Parent(20, 10)]),
         {"one": "file NOTUPLOADED", "two": "child of a workflow that stays"},
     ),
     "parent": (
-        more(files=[File(11, "/store/11", status="NOTUPLOADED", workflow=1)], parents=[Parent(10, 20)]),
+        more(files=[File(11, "/store/11", REAL, status="NOTUPLOADED", workflow=1)], parents=[Parent(10, 20)]),
         {"one": "file NOTUPLOADED", "two": "parent of a workflow that stays"},
     ),
     "block": (
-        more(files=[File(11, "/store/11", 1, 2, "NOTUPLOADED", workflow=1)]),
+        more(files=[File(11, "/store/11", REAL, 2, "NOTUPLOADED", workflow=1)]),
         {"one": "file NOTUPLOADED", "two": "shares a block with a workflow that stays"},
     ),
     "input": (
@@ -203,7 +206,7 @@ HELD = {
         {"one": "input of a dataset not subscribed yet"},
     ),
     "a file of no workflow in the block": (
-        more(files=[File(30, "/store/30", 1, 1)]),
+        more(files=[File(30, "/store/30", REAL, 1)]),
         {"one": "shares a block with a file of no workflow"},
     ),
     "an input in the block": (
@@ -255,6 +258,29 @@ def test_placeholders_go_with_all_that_they_are_linked_to(agent, name):
     assert expected.placeholders == ({30} if goes else set())
 
 
+def test_files_are_counted_over_all_algos_of_a_dataset(agent):
+    files = [
+        File(30, "/store/30", OTHER, 1, workflow=1, modified=OLD),
+        File(31, "/store/31", OTHER, 1, workflow=1),
+        File(5, "/store/5", REAL, 1, workflow=1, modified=OLD),
+        File(6, "/store/6", REAL, 1, workflow=1, modified=NEW),
+        placeholder(40),
+    ]
+    rows = more(
+        files=files,
+        assocs=[*WORLD.assocs, Assoc(OTHER, 1)],
+        parents=[Parent(30, 40), Parent(31, 40), Parent(5, 40)],
+        wmbs_lfns=["/store/30", "/store/5", placeholder(40).lfn],
+    )
+    plan, _ = agent.check(rows, AGED)
+    reasons = {"file still in WMBS": 2, "input still in WMBS": 1, "younger than the retention": 1}
+    assert plan.held == {"one": reasons} and plan.held_files == 5
+    clean = replace(rows, wmbs_lfns=[])
+    assert agent.check(clean, AGED)[0].held == {"one": {"younger than the retention": 1}}
+    plan, _ = agent.check(clean, RULES[0])
+    assert (plan.files, plan.first, plan.last, plan.held) == (6, 5, 31, {})
+
+
 def test_placeholders_do_not_go_with_nothing(agent):
     rows = more(files=[INPUT, placeholder(31)], parents=[Parent(10, 30)], wmbs_names=["one", "two"])
     plan, expected = agent.check(rows, AGED)
@@ -267,7 +293,7 @@ def test_more_workflows_than_one_list_holds(agent):
         WORLD,
         workflows=[Workflow(number, f"w{number}", "/T") for number in range(1, many + 1)],
         files=[
-            *(File(10_000 + number, f"/store/{number}", 1, 1, workflow=number) for number in range(1, many + 1)),
+            *(File(10_000 + number, f"/store/{number}", REAL, 1, workflow=number) for number in range(1, many + 1)),
             *(placeholder(20_000 + number) for number in (1, 1000, 1001, many)),
             placeholder(30_000),
         ],

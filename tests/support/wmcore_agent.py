@@ -41,7 +41,7 @@ from WMCore.WorkQueue.WMBSHelper import WMBSHelper
 
 SITE, DESTINATION = "T2_XX_Site", "T1_XX_Disk"
 ALGORITHM = {"appName": "cmsRun", "appVer": "CMSSW_1", "appFam": "Merged", "psetHash": "hash", "configContent": "none"}
-REFUSING = ("dbs", "replicas", "container rules")
+REFUSING = ("dbs", "replicas", "closing", "container rules", "block rules")
 PACKAGES = {
     "buffer": "WMComponent.DBS3Buffer",
     "rucio": "WMComponent.RucioInjector.Database",
@@ -154,10 +154,15 @@ class Agent:
             self._in_rucio |= {file["name"] for file in files}
             return True
 
+        def create_rule(did: str, **_: Any) -> list[str]:
+            dataset, _, block = did.partition("#")
+            return [] if dataset in self._refused["block rules" if block else "container rules"] else ["rule"]
+
         RucioInjectorPoller.Rucio = Mock(
             return_value=Mock(
                 createReplicas=create_replicas,
-                createReplicationRule=lambda did, **_: [] if did in self._refused["container rules"] else ["rule"],
+                createReplicationRule=create_rule,
+                closeBlockContainer=lambda block: block.split("#")[0] not in self._refused["closing"],
                 getReplicaInfoForBlocks=lambda block, deep: [
                     {"name": name, "replica": [SITE, DESTINATION]} for name in block
                 ],
@@ -252,7 +257,7 @@ class Agent:
                 subscription.failFiles(files)
 
     def refuse(self, by: str, datasets: list[str]) -> None:
-        """From now on ``dbs``, ``replicas`` or ``container rules`` refuse these datasets and no others."""
+        """From now on these datasets are refused and no others. by: one of REFUSING"""
         self._refused[by] = set(datasets)
 
     def upload(self) -> None:
@@ -384,20 +389,13 @@ class Agent:
         return found
 
     def told(self) -> dict[str, Any]:
-        """What DBS and Rucio were told of each file."""
-        known = {}
-        for name, block in self._in_dbs.items():
-            parents = [(one["logical_file_name"], one["parent_logical_file_name"]) for one in block["file_parent_list"]]
-            for file in block["files"]:
-                lfn = file["logical_file_name"]
-                lumis = sorted((one["run_num"], one["lumi_section_num"]) for one in file["file_lumi_list"])
-                known[lfn] = {
-                    "dataset": name.split("#")[0],
-                    "size": file["file_size"],
-                    "lumis": lumis,
-                    "parents": sorted(parent for child, parent in parents if child == lfn),
-                }
-        return {"dbs": known, "rucio": self._in_rucio}
+        """What DBS was told, the parents of each file, and Rucio."""
+        parents: dict[str, list[str]] = {}
+        for block in self._in_dbs.values():
+            parents |= {file["logical_file_name"]: [] for file in block["files"]}
+            for link in block["file_parent_list"]:
+                parents[link["logical_file_name"]].append(link["parent_logical_file_name"])
+        return {"dbs": parents, "rucio": self._in_rucio}
 
 
 def _job_accountant(config: Configuration) -> Any:

@@ -28,7 +28,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
     CHILDREN,
     FILE,
     WORKFLOW,
-    between,
+    Chosen,
     in_list,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -310,25 +310,25 @@ class Deletion:
     def _delete_window(self, connection: Connection, window: recheck.Window) -> None:
         ids = recheck.lock_files(connection, window)
         recheck.keep_others_out(connection)
-        runs = recheck.runs_of(ids, recheck.files_that_stay(connection, window))
-        recheck.check_again(connection, self._plan, self._rules, window, runs)
-        self._delete_files(connection, runs, len(ids))
+        chosen = Chosen(ids, recheck.files_that_stay(connection, window))
+        recheck.check_again(connection, self._plan, self._rules, window, chosen)
+        self._delete_files(connection, chosen)
 
-    def _delete_files(self, connection: Connection, runs: Sequence[tuple[int, int]], files: int) -> None:
+    def _delete_files(self, connection: Connection, chosen: Chosen) -> None:
         """Delete locked files with all their rows."""
-        for part in _parts(runs):
-            for table, column in _child_columns():
-                self._delete(connection, table, between(column, part))
+        for table, column in _child_columns():
+            self._delete(connection, table, chosen.among(column))
         if connection.dialect == MARIADB:
             # The rows are locked and their children gone, so the server need not look for children again.
             connection.execute("SET SESSION foreign_key_checks = 0")
         try:
-            gone = sum(self._delete(connection, FILE, between("id", part)) for part in _parts(runs))
+            gone = self._delete(connection, FILE, chosen.among("id"))
         finally:
             if connection.dialect == MARIADB:
                 connection.execute("SET SESSION foreign_key_checks = 1")
-        if gone != files:
-            raise recheck.PlanOutdatedError(f"{files} files were locked and {gone} would have gone")
+        # A file with an id in between may have been committed only now.
+        if gone != len(chosen.ids):
+            raise recheck.PlanOutdatedError(f"{len(chosen.ids)} files were locked and {gone} would have gone")
 
     def _placeholder_step(self, after: int, size: int) -> int:
         free = f"n.id > {after} AND {FREE_PLACEHOLDER} AND {_NO_LINK}"
@@ -347,7 +347,7 @@ class Deletion:
             recheck.keep_others_out(connection)
             still = connection.query(f"SELECT n.id FROM dbsbuffer_file n WHERE {free} AND {listed}")
             ids = sorted(int(row[0]) for row in still)
-            self._delete_files(connection, [(number, number) for number in ids], len(ids))
+            self._delete_files(connection, Chosen(ids))
         self._pace.size.finished(len(found), len(ids), self._clock() - started)
         return last
 
@@ -378,11 +378,6 @@ class Deletion:
         rows = connection.execute(f"DELETE FROM {table} WHERE {condition}")
         self.outcome.deleted[table] += rows
         return rows
-
-
-def _parts(runs: Sequence[tuple[int, int]], most: int = 500) -> Iterator[Sequence[tuple[int, int]]]:
-    for at in range(0, len(runs), most):
-        yield runs[at : at + most]
 
 
 def _first(dialect: str, rows: int) -> str:

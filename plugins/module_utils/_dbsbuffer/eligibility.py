@@ -17,9 +17,13 @@ from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
 DONE = "done"
+INPUT = "input"
 NOT_UPLOADED = "NOTUPLOADED"
 NOT_IN_RUCIO = "not in Rucio"
 UNKNOWN_STATUS = "status unknown"
+
+FINISHED = (DONE, INPUT)
+"""States of files that may go. An input (status GLOBAL) was not made here, and has no age."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Subscription:
 class FileGroup:
     """Files of one workflow row, block and dataset in one state.
 
-    state:    DONE, NOT_UPLOADED, NOT_IN_RUCIO or UNKNOWN_STATUS
+    state:    DONE, INPUT, NOT_UPLOADED, NOT_IN_RUCIO or UNKNOWN_STATUS
     files:    how many
     dated:    how many have a LastModificationDate; WMCore writes none, so a file's age is mostly its block's
     newest:   the latest LastModificationDate, UNIX time, seconds
@@ -166,6 +170,7 @@ class _Unit:
     rows: list[int] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     files: int = 0
+    outputs: int = 0
     newest: int | None = None
     oldest: int | None = None
     first: int = 0
@@ -261,7 +266,8 @@ class _Planner:
         unit.first = min(unit.first, group.first) if unit.files else group.first
         unit.last = max(unit.last, group.last)
         unit.files += group.files
-        if group.state != DONE:
+        unit.outputs += group.files if group.state != INPUT else 0
+        if group.state not in FINISHED:
             unit.reasons[f"file {group.state}"] += group.files
         if group.dataset in self._unsubscribed:
             unit.reasons["file of a dataset not subscribed yet"] += group.files
@@ -316,11 +322,12 @@ class _Planner:
         return plan
 
     def _judge_age(self, unit: _Unit) -> None:
-        # Without any file nothing has an age: what an interrupted run left behind.
-        if self._rules.retention <= 0 or not unit.files:
+        if self._rules.retention <= 0:
             return
         if unit.newest is None:
-            unit.reasons["age unknown"] = 1
+            # Inputs have no age, nor has a workflow without any file, as an interrupted run may leave it.
+            if unit.outputs:
+                unit.reasons["age unknown"] = 1
         elif unit.newest > self._rules.cutoff:
             unit.reasons["younger than the retention"] = 1
 

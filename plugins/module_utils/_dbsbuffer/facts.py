@@ -12,6 +12,7 @@ from typing import Any
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
+    INPUT,
     NOT_IN_RUCIO,
     NOT_UPLOADED,
     UNKNOWN_STATUS,
@@ -24,13 +25,17 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
     Workflow,
     plan_cleanup,
 )
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import NEVER_REGISTERED, in_list
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import (
+    NEVER_REGISTERED,
+    USED_IN_WMBS,
+    in_list,
+)
 
 _NEVER_REGISTERED = " OR ".join(f"f.lfn LIKE '{pattern}'" for pattern in NEVER_REGISTERED)
 
 STATE = f"""CASE
     WHEN f.status = '{NOT_UPLOADED}' THEN '{NOT_UPLOADED}'
-    WHEN f.status = 'GLOBAL' THEN '{DONE}'
+    WHEN f.status = 'GLOBAL' THEN '{INPUT}'
     WHEN f.status = 'InDBS' AND (f.in_phedex = 1 OR {_NEVER_REGISTERED}) THEN '{DONE}'
     WHEN f.status = 'InDBS' THEN '{NOT_IN_RUCIO}'
     ELSE '{UNKNOWN_STATUS}' END"""
@@ -39,13 +44,13 @@ STATE = f"""CASE
 PLACEHOLDER = "n.workflow IS NULL AND n.status = 'GLOBAL' AND n.block_id IS NULL"
 """A row ``n`` of dbsbuffer_file that only stands for an input."""
 
-_WHY_STRAY = """CASE
+_WHY_STRAY = f"""CASE
     WHEN n.block_id IS NOT NULL OR n.status IS NULL OR n.status <> 'GLOBAL' THEN 'linked to a file of no workflow'
     WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.child
                  WHERE x.parent = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
     WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.parent
                  WHERE x.child = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
-    WHEN EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lfn) THEN 'input still in WMBS'
+    WHEN EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lfn AND {USED_IN_WMBS}) THEN 'input still in WMBS'
     WHEN EXISTS (SELECT 1 FROM dbsbuffer_algo_dataset_assoc a
                  INNER JOIN dbsbuffer_dataset_subscription s ON s.dataset_id = a.dataset_id
                  WHERE a.id = n.dataset_algo AND (s.subscribed IS NULL OR s.subscribed <> 1))
@@ -92,9 +97,9 @@ _INPUTS = f"""
     SELECT DISTINCT e.first_workflow, e.workflow
     FROM (SELECT u.workflow, MIN(u.workflow) OVER (PARTITION BY u.node) first_workflow FROM ({_ONE_END}) u) e
     WHERE e.first_workflow <> e.workflow"""
-_IN_WMBS = """
+_IN_WMBS = f"""
     SELECT f.workflow, COUNT(*) FROM wmbs_file_details w INNER JOIN dbsbuffer_file f ON f.lfn = w.lfn
-    WHERE f.workflow IS NOT NULL GROUP BY f.workflow"""
+    WHERE f.workflow IS NOT NULL AND {USED_IN_WMBS} GROUP BY f.workflow"""
 _STRAYS = f"""
     SELECT u.workflow, b.why, COUNT(DISTINCT b.id)
     FROM (SELECT n.id, {_WHY_STRAY} why FROM dbsbuffer_file n WHERE n.workflow IS NULL) b

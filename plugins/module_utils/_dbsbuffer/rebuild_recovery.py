@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import DONE
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import FINISHED
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import PLACEHOLDER, STATE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_copy import same_row
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import wait_until_alone
@@ -27,7 +27,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_ta
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import FILE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
-_MAY_GO = f"""(({PLACEHOLDER.replace("n.", "f.")}) OR (f.workflow IS NOT NULL AND {STATE} = '{DONE}'
+_MAY_GO = f"""(({PLACEHOLDER.replace("n.", "f.")}) OR (f.workflow IS NOT NULL AND {STATE} IN ({", ".join(repr(state) for state in FINISHED)})
     AND NOT EXISTS (SELECT 1 FROM dbsbuffer_workflow w
                     WHERE w.id = f.workflow AND (w.completed IS NULL OR w.completed <> 1)))) IS TRUE"""
 """Condition for a row ``f`` that was a file: by itself, nothing kept it."""

@@ -12,12 +12,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import DONE, Plan, Rules
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import FINISHED, Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import STATE
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import PARENT, between, in_list
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import (
+    PARENT,
+    USED_IN_WMBS,
+    Chosen,
+    in_list,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 _STRAY = "f.workflow IS NULL AND (f.status IS NULL OR f.status <> 'GLOBAL' OR f.block_id IS NOT NULL)"
+_FINISHED = ", ".join(f"'{state}'" for state in FINISHED)
 _UNSUBSCRIBED = "s.subscribed IS NULL OR s.subscribed <> 1"
 _UNFINISHED = """w.completed IS NULL OR w.completed <> 1
         OR EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name)"""
@@ -65,8 +71,8 @@ class Window:
 def look_at(connection: Connection, plan: Plan, rules: Rules, after: int, last: int) -> Window:
     """What stands in a range. Raises PlanOutdatedError where a file of a workflow that goes is not what it was."""
     rows = connection.query(f"""
-        SELECT c.workflow, c.block_id, c.dataset_algo, COUNT(*), SUM(CASE WHEN c.state <> '{DONE}' THEN 1 ELSE 0 END),
-               MAX(c.lastmodificationdate)
+        SELECT c.workflow, c.block_id, c.dataset_algo, COUNT(*),
+               SUM(CASE WHEN c.state IN ({_FINISHED}) THEN 0 ELSE 1 END), MAX(c.lastmodificationdate)
         FROM (SELECT f.workflow, f.block_id, f.dataset_algo, f.lastmodificationdate, {STATE} state
               FROM dbsbuffer_file f WHERE f.id > {int(after)} AND f.id <= {int(last)}) c
         GROUP BY c.workflow, c.block_id, c.dataset_algo""")
@@ -106,29 +112,12 @@ def keep_others_out(connection: Connection) -> None:
 def lock_files(connection: Connection, window: Window) -> list[int]:
     """Lock the window's files that go and return their ids in order. Raises PlanOutdatedError, DatabaseBusyError."""
     rows = connection.query(
-        f"SELECT f.id FROM dbsbuffer_file f WHERE {window.going} AND {STATE} = '{DONE}' "
+        f"SELECT f.id FROM dbsbuffer_file f WHERE {window.going} AND {STATE} IN ({_FINISHED}) "
         f"ORDER BY f.id{for_update(connection.dialect)}"
     )
     if len(rows) != window.files:
         raise PlanOutdatedError("files were changed while they were looked at")
     return [int(row[0]) for row in rows]
-
-
-def runs_of(ids: Sequence[int], staying: Iterable[int] = ()) -> list[tuple[int, int]]:
-    """Ids in order as runs from first to last; no run reaches over an id that stays. Pure."""
-    stops = iter(sorted(staying))
-    stop = next(stops, None)
-    runs: list[tuple[int, int]] = []
-    for number in ids:
-        crossed = False
-        while stop is not None and stop < number:
-            crossed = True
-            stop = next(stops, None)
-        if runs and not crossed:
-            runs[-1] = (runs[-1][0], number)
-        else:
-            runs.append((number, number))
-    return runs
 
 
 def files_that_stay(connection: Connection, window: Window) -> list[int]:
@@ -138,9 +127,7 @@ def files_that_stay(connection: Connection, window: Window) -> list[int]:
     return [int(row[0]) for row in connection.query(f"SELECT f.id FROM dbsbuffer_file f WHERE {window.staying}")]
 
 
-def check_again(
-    connection: Connection, plan: Plan, rules: Rules, window: Window, runs: Sequence[tuple[int, int]]
-) -> None:
+def check_again(connection: Connection, plan: Plan, rules: Rules, window: Window, chosen: Chosen) -> None:
     """Look at everything that could have made the locked files needed. Raises PlanOutdatedError that says what did."""
     _check_workflows(connection, window.workflows)
     check_blocks(connection, rules, window.blocks)
@@ -154,7 +141,7 @@ def check_again(
     _none(
         connection,
         f"""FROM dbsbuffer_file f INNER JOIN wmbs_file_details w ON w.lfn = f.lfn
-            WHERE {between("f.id", runs)}""",
+            WHERE {chosen.among("f.id")} AND {USED_IN_WMBS}""",
         "a file is in WMBS again",
     )
     newer = in_list("f.workflow", window.workflows)
@@ -165,8 +152,8 @@ def check_again(
         f"FROM dbsbuffer_file f WHERE f.id > {plan.seen} AND ({newer})",
         "a workflow or block got a new file",
     )
-    _check_links(connection, plan, "child", "parent", runs)
-    _check_links(connection, plan, "parent", "child", runs)
+    _check_links(connection, plan, "child", "parent", chosen)
+    _check_links(connection, plan, "parent", "child", chosen)
 
 
 def _check_workflows(connection: Connection, workflows: Iterable[int]) -> None:
@@ -197,16 +184,16 @@ def fit_block(rules: Rules) -> str:
         SELECT 1 FROM dbsbuffer_dataset_subscription s WHERE s.dataset_id = b.dataset_id AND s.delete_blocks = 1)))"""
 
 
-def _check_links(connection: Connection, plan: Plan, mine: str, other: str, runs: Sequence[tuple[int, int]]) -> None:
+def _check_links(connection: Connection, plan: Plan, mine: str, other: str, chosen: Chosen) -> None:
     rows = connection.query(f"""
         SELECT DISTINCT f.workflow, CASE WHEN {_STRAY} THEN 'stray' ELSE {STATE} END
         FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file f ON f.id = l.{other}
-        WHERE {between(f"l.{mine}", runs)}""")
+        WHERE {chosen.among(f"l.{mine}")}""")
     for workflow, state in rows:
         if state == "stray" or (workflow is not None and workflow not in plan.workflows):
             raise PlanOutdatedError(f"a file got a {other} that stays")
         # In another window, so its own look comes later; the link, which DBS has not heard of, would be gone by then.
-        if state != DONE:
+        if state not in FINISHED:
             raise PlanOutdatedError(f"a file has a {other} that is no longer done")
 
 

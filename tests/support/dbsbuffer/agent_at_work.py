@@ -47,8 +47,10 @@ LONGEST_PAUSE = 0.02
 
 _EXISTS = "SELECT id FROM dbsbuffer_file WHERE lfn = %s"
 _ADD_WMBS = "INSERT INTO wmbs_file_details (lfn, filesize, events, first_event, merged) VALUES (%s, 1, 1, 0, 1)"
+_USE_IN_WMBS = """INSERT INTO wmbs_fileset_files (fileid, fileset, insert_time)
+    SELECT w.id, s.id, 0 FROM wmbs_file_details w INNER JOIN wmbs_fileset s ON s.name = 'inputs' WHERE w.lfn = %s"""
 _DELETE_WMBS = "DELETE FROM wmbs_file_details WHERE lfn = %s"
-_BULK_HERITAGE = """INSERT INTO dbsbuffer_file_parent (child, parent) VALUES
+BULK_HERITAGE = """INSERT INTO dbsbuffer_file_parent (child, parent) VALUES
     ((SELECT id FROM dbsbuffer_file WHERE lfn = %s), (SELECT id FROM dbsbuffer_file WHERE lfn = %s))"""
 _RUNLUMI = """INSERT INTO dbsbuffer_file_runlumi_map (filename, run, lumi, num_events)
     SELECT id, %s, %s, %s FROM dbsbuffer_file WHERE lfn = %s"""
@@ -79,7 +81,7 @@ _ADD_CHECKSUM = (
 _HERITAGE = (
     """INSERT INTO dbsbuffer_file_parent (child, parent) SELECT dfc.id, dfp.id FROM dbsbuffer_file dfc
     INNER JOIN dbsbuffer_file dfp WHERE dfc.lfn = %s AND dfp.lfn = %s""",
-    _BULK_HERITAGE,
+    BULK_HERITAGE,
 )
 _ADD_WORKFLOW = (
     "INSERT IGNORE INTO dbsbuffer_workflow (name, task) VALUES (%s, %s)",
@@ -302,6 +304,7 @@ def _account(
     with session.transaction() as changes:
         for lfn in lfns:
             session.execute(_ADD_WMBS, [lfn])
+            session.execute(_USE_IN_WMBS, [lfn])
             changes.append(partial(State.add_lfn, lfn=lfn))
         for lfn in lfns:
             file = File(0, lfn, LIVE, None, "NOTUPLOADED", 0, row)
@@ -311,7 +314,7 @@ def _account(
             made.append((number, lfn))
         for number, lfn in made:
             for parent in set(parents):
-                session.execute(_BULK_HERITAGE, [lfn, parent])
+                session.execute(BULK_HERITAGE, [lfn, parent])
                 found = _one(session, _EXISTS, parent)
                 if found is None:
                     raise AssertionError(f"{parent} has vanished after a link to it was made")
@@ -351,11 +354,9 @@ def helper_adds_inputs(agent: Agent, session: Session, chance: random.Random) ->
             with session.transaction() as changes:
                 for lfn in lfns:
                     session.execute(_ADD_WMBS, [lfn])
+                    session.execute(_USE_IN_WMBS, [lfn])
                     changes.append(partial(State.add_lfn, lfn=lfn, relied=True))
-                added = [
-                    (lfn, *_add_file(session, File(0, lfn, BOGUS, None, "GLOBAL", 1, row)))
-                    for lfn in lfns
-                ]
+                added = [(lfn, *_add_file(session, File(0, lfn, BOGUS, None, "GLOBAL", 1, row))) for lfn in lfns]
                 for lfn, number, made in added:
                     if made:
                         file = File(number, lfn, BOGUS, None, "GLOBAL", 1, row)
@@ -509,16 +510,15 @@ def injector_closes(agent: Agent, session: Session, chance: random.Random) -> No
     with session.transaction() as changes:
         for number, dataset, site in wanted:
             session.execute("UPDATE dbsbuffer_dataset_subscription SET subscribed = 1 WHERE id = %s", [number])
-            changes.append(
-                partial(State.set_subscription, row=Subscription(int(number), int(dataset), site, 1, None))
-            )
+            changes.append(partial(State.set_subscription, row=Subscription(int(number), int(dataset), site, 1, None)))
 
 
 def somebody_subscribes(agent: Agent, session: Session, chance: random.Random) -> None:
     """WMBSHelper: a new workflow wants a dataset at one site more."""
     dataset, site = chance.choice((1, 2, LIVE)), f"T2_{next(agent.numbers)}"
     with session.transaction() as changes:
-        session.execute("INSERT INTO dbsbuffer_dataset_subscription (dataset_id, site) VALUES (%s, %s)", [dataset, site])
+        add = "INSERT INTO dbsbuffer_dataset_subscription (dataset_id, site) VALUES (%s, %s)"
+        session.execute(add, [dataset, site])
         number = _one(session, "SELECT id FROM dbsbuffer_dataset_subscription WHERE site = %s", site) or 0
         changes.append(partial(State.set_subscription, row=Subscription(number, dataset, site, 0, None)))
 

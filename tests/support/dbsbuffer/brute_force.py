@@ -82,8 +82,9 @@ class _BruteForce:
         )
 
     def _old_enough(self, files: list[File]) -> bool:
-        if self.retention <= 0 or not files:
-            return True
+        # An input was not made here, and has no age of its own.
+        if self.retention <= 0 or all(file.status == "GLOBAL" for file in files):
+            return all(time is None or self.retention <= 0 or time <= self.latest for time in map(self._time, files))
         known = [time for time in map(self._time, files) if time is not None]
         return bool(known) and max(known) <= self.latest
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
+    INPUT,
     NOT_IN_RUCIO,
     NOT_UPLOADED,
     UNKNOWN_STATUS,
@@ -71,7 +72,7 @@ def state(file: File) -> str:
     if file.status == "NOTUPLOADED":
         return NOT_UPLOADED
     if file.status == "GLOBAL":
-        return DONE
+        return INPUT
     if file.status != "InDBS":
         return UNKNOWN_STATUS
     unregistered = (

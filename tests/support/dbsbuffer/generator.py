@@ -16,7 +16,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     connect,
 )
 from support.dbsbuffer.agent_life import BOGUS, LOCATIONS, AgentLife
-from support.dbsbuffer.rows import wmbs_owner
+from support.dbsbuffer.rows import put_into_fileset, wmbs_owner
 
 END = 1_750_000_000
 """When the agent's life ends unless told otherwise, in seconds since 1970."""
@@ -151,6 +151,7 @@ def _write_lists(connection: Connection, life: AgentLife) -> None:
     wmbs = [("spec.pkl", row.name, row.task, owner, 0, 1) for row in life.wmbs_workflows]
     _insert(connection, "wmbs_workflow (spec, name, task, owner, alt_fs_close, injected)", wmbs)
     _insert(connection, "wmbs_file_details (lfn, merged)", [(lfn, 1) for lfn in life.wmbs_lfns])
+    put_into_fileset(connection)
 
 
 def _insert(connection: Connection, head: str, rows: Iterable[Sequence[Any]]) -> None:

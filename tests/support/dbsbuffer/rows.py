@@ -188,7 +188,16 @@ def load(connection: Connection, rows: Rows) -> None:
         names = [("spec.pkl", name, f"/{name}/Task", owner, 0) for name in rows.wmbs_names]
         _insert(connection, "wmbs_workflow", columns, names)
     _insert(connection, "wmbs_file_details", ("lfn",), [(lfn,) for lfn in rows.wmbs_lfns])
+    put_into_fileset(connection)
     connection.commit()
+
+
+def put_into_fileset(connection: Connection) -> None:
+    """Have WMBS use all the files that it has: they are some subscription's input."""
+    connection.execute("INSERT INTO wmbs_fileset (id, name, last_update) VALUES (1, 'inputs', 0)")
+    connection.execute(
+        "INSERT INTO wmbs_fileset_files (fileid, fileset, insert_time) SELECT w.id, 1, 0 FROM wmbs_file_details w"
+    )
 
 
 def read(connection: Connection) -> Rows:

@@ -40,6 +40,8 @@ CLEARED = (
     "dbsbuffer_dataset",
     "dbsbuffer_location",
     "wmbs_workflow",
+    "wmbs_fileset_files",
+    "wmbs_fileset",
     "wmbs_file_details",
 )
 """The tables that :func:`clear` empties, children first; the checksum types stay."""
