@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Cleaning DBSBuffer, against Debian's pt-archiver on the same data, server settings and load.
 
-BENCH_FILES (default 1,000,000) sets the size of the data, BENCH_LARGE (default 5 × that) the largest of the scaling row,
-BENCH_RUNS (default 3) how many runs each median is of.
+BENCH_FILES (default 1,000,000) sets the size of the data, BENCH_LARGE (default 5 × that) the largest of the scaling
+row, BENCH_RUNS (default 3) how many runs each median is of.
 """
 
 from __future__ import annotations

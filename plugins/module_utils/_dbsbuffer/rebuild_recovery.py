@@ -27,7 +27,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_ta
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import FILE
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
-_MAY_GO = f"""(({PLACEHOLDER.replace("n.", "f.")}) OR (f.workflow IS NOT NULL AND {STATE} IN ({", ".join(repr(state) for state in FINISHED)})
+_STATES = ", ".join(f"'{state}'" for state in FINISHED)
+_MAY_GO = f"""(({PLACEHOLDER.replace("n.", "f.")}) OR (f.workflow IS NOT NULL AND {STATE} IN ({_STATES})
     AND NOT EXISTS (SELECT 1 FROM dbsbuffer_workflow w
                     WHERE w.id = f.workflow AND (w.completed IS NULL OR w.completed <> 1)))) IS TRUE"""
 """Condition for a row ``f`` that was a file: by itself, nothing kept it."""
