@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
@@ -299,6 +299,10 @@ class Together:
             self._thread.start()
             self._thread.join(patience)
 
+    @property
+    def begun(self) -> bool:
+        return self._thread is not None
+
     def end(self) -> str:
         assert self._thread
         self._thread.join()
@@ -343,28 +347,33 @@ class Picks(random.Random):
         return self._file if self._file in values else values[0]
 
 
-@contextmanager
-def looked_at(number: int) -> Iterator[Callable[[], None]]:
-    """Gives what waits until a cleanup has looked at a file of FAMILY and is about to lock it, and a moment longer."""
+def cleaned_around(stage: Stage, number: int, turn: Callable[[Callable[[], None]], object]) -> str:
+    """Clean FAMILY; a writer begins before a step that looks at a file, and commits when that is about to be locked.
+
+    turn: the writer's transaction; it has to call what it is given before it commits. Returns what became of it.
+    """
     name = "_file_step" if number < 30 else "_placeholder_step"
     step, for_update = getattr(Deletion, name), deletion.recheck.for_update
-    in_step, looked = threading.Event(), threading.Event()
-
-    def stepping(*arguments):
-        in_step.set()
-        return step(*arguments)
-
-    def locking(dialect: str) -> str:
-        if in_step.is_set():
-            looked.set()
-        return for_update(dialect)
+    looked = threading.Event()
 
     def wait() -> None:
         assert looked.wait(30)
         time.sleep(0.2)
 
+    writer = Together(lambda: turn(wait))
+
+    def stepping(*arguments):
+        writer.begin()
+        return step(*arguments)
+
+    def locking(dialect: str) -> str:
+        if writer.begun:
+            looked.set()
+        return for_update(dialect)
+
     with patch.object(Deletion, name, stepping), patch.object(deletion.recheck, "for_update", locking):
-        yield wait
+        clean(stage.session, RULES[0])
+    return writer.end()
 
 
 def injected(stage: Stage, file: table.File, wait: Callable[[], None] = lambda: None) -> None:
@@ -389,10 +398,10 @@ def test_an_input_that_is_injected_after_the_last_look_is_there(stage: Stage, nu
     writer = Together(lambda: injected(stage, file))
     delete_files = Deletion._delete_files
 
-    def delete(run: Deletion, connection, runs, files):
-        if any(first <= number <= last for first, last in runs):
+    def delete(run: Deletion, connection, chosen):
+        if number in chosen.ids:
             writer.begin()
-        delete_files(run, connection, runs, files)
+        delete_files(run, connection, chosen)
 
     with patch.object(Deletion, "_delete_files", delete):
         clean(stage.session, RULES[0])
@@ -402,11 +411,7 @@ def test_an_input_that_is_injected_after_the_last_look_is_there(stage: Stage, nu
 @pytest.mark.parametrize("number", [3, 30])
 def test_an_input_whose_injection_has_begun_before_is_there(stage: Stage, number: int):
     file = next(row for row in FAMILY.files if row.id == number)
-    with looked_at(number) as wait:
-        writer = Together(lambda: injected(stage, file, wait))
-        writer.begin()
-        clean(stage.session, RULES[0])
-    assert writer.end() == "committed"
+    assert cleaned_around(stage, number, lambda wait: injected(stage, file, wait)) == "committed"
     assert_input_is_there(stage, file.lfn, "committed")
 
 
@@ -423,10 +428,10 @@ def test_a_link_that_comes_after_the_last_look_fails_loudly(stage: Stage, number
     writer = Together(lambda: linked(stage, "/store/mc/40.root", parent.lfn))
     delete_files = Deletion._delete_files
 
-    def delete(run: Deletion, connection, runs, files):
-        if any(first <= number <= last for first, last in runs):
+    def delete(run: Deletion, connection, chosen):
+        if number in chosen.ids:
             writer.begin()
-        delete_files(run, connection, runs, files)
+        delete_files(run, connection, chosen)
 
     with patch.object(Deletion, "_delete_files", delete):
         clean(stage.session, RULES[0])
@@ -438,11 +443,8 @@ def test_a_link_that_comes_after_the_last_look_fails_loudly(stage: Stage, number
 def test_a_link_that_is_not_committed_yet_is_waited_for(stage: Stage, number: int):
     parent = next(row for row in FAMILY.files if row.id == number)
 
-    with looked_at(number) as wait:
-        writer = Together(lambda: linked(stage, "/store/mc/40.root", parent.lfn, wait))
-        writer.begin()
-        clean(stage.session, RULES[0])
-    assert writer.end() == "committed"
+    child = "/store/mc/40.root"
+    assert cleaned_around(stage, number, lambda wait: linked(stage, child, parent.lfn, wait)) == "committed"
     left = stage.database.read()
     assert table.Parent(40, number) in left.parents and parent in left.files
 

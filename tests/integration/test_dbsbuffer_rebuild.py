@@ -275,6 +275,23 @@ def test_a_copy_that_is_not_exact_is_never_put_into_service(
     assert untouched(agent)
 
 
+def test_a_server_that_makes_tables_in_another_way_now_is_noticed(
+    agent: DatabaseSettings, connection: Connection, root: Connection
+):
+    # Nothing in the definition's text tells.
+    text = connection.query("SHOW CREATE TABLE dbsbuffer_file_location")[0][1]
+    connection.execute("ALTER TABLE dbsbuffer_file_location ROW_FORMAT = DEFAULT")
+    root.execute("SET GLOBAL innodb_default_row_format = compact")
+    try:
+        with pytest.raises(WMAgentError, match="dbsbuffer_file_location__new is not defined like"):
+            cleaned(connection)
+    finally:
+        root.execute("SET GLOBAL innodb_default_row_format = DEFAULT")
+        connection.execute("ALTER TABLE dbsbuffer_file_location ROW_FORMAT = DYNAMIC")
+    assert connection.query("SHOW CREATE TABLE dbsbuffer_file_location")[0][1] == text
+    assert untouched(agent)
+
+
 def test_rows_without_a_file_are_found(connection: Connection):
     for table in REBUILT:
         connection.execute(create_bare(renamed(definition(connection, table))))

@@ -86,8 +86,10 @@ def test_another_session_stands_against_it(agent: DatabaseSettings, connection: 
     with session(agent):
         (line,) = why_not(connection)
         assert "stop the agent's components" in line and "wmagent@127.0.0.1" in line
+        steps: list[str] = []
         with pytest.raises(WMAgentError, match="stop the agent's components"):
-            cleaned(connection)
+            cleaned(connection, progress=steps.append)
+        assert steps == [STEPS[0]]  # before anything is locked
     assert untouched(agent)
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Documents of the CouchDB stand-in: databases, revisions, update sequences. One leaf a document, no conflicts kept."""
+"""Databases of the CouchDB stand-in: documents with all their revisions, update sequences, purges, sizes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,49 @@ import hashlib
 import json
 import re
 import threading
+import zlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-Document = dict[str, Any]
+from . import couch_sizes as sizes
+from .couch_errors import Document, StoreError, bad_request, missing, missing_database
+from .couch_revisions import Node, RevisionTree
+
+__all__ = ["Database", "Document", "Entry", "Purge", "Store", "StoreError", "missing_database"]
+
 SYSTEM = ("_users", "_replicator")
 NAME = re.compile(r"^[a-z][a-z0-9_$()+/-]*$")
+SHARDS = 2
+CONFLICT = "Document update conflict."
+Purge = tuple[int, str, list[str]]
+"""Number of a purge, the document's id, the revisions that were asked for."""
 
 
-class StoreError(Exception):
-    """An answer that is not a success: HTTP status, CouchDB's ``error`` word and ``reason``."""
+class Entry:
+    """One document: its revisions, and the update sequence of its last change.
 
-    def __init__(self, status: int, error: str, reason: str) -> None:
-        super().__init__(reason)
-        self.status = status
-        self.body = {"error": error, "reason": reason}
+    live:    whether its winning leaf is no deletion
+    counted: whether it counts as live and takes edits as a live one does. A purge does not look again: a document of
+             which only tombstones are left stays counted until it is edited or gone. So it is in CouchDB 3.5.0.
+    """
 
+    __slots__ = ("active", "counted", "external", "live", "sequence", "tree")
 
-def missing_database() -> StoreError:
-    """What CouchDB says of a database that is not there."""
-    return StoreError(404, "not_found", "Database does not exist.")
+    def __init__(self, tree: RevisionTree, sequence: int) -> None:
+        self.tree = tree
+        self.sequence = sequence
+        self.live = self.counted = False
+        self.external = self.active = 0
+
+    def measure(self, purged: bool = False) -> None:
+        """Work out what follows from the revisions again."""
+        nodes = self.tree.nodes
+        self.live = not self.tree.deleted()
+        if not purged:
+            self.counted = self.live
+        self.external = sum(nodes[leaf].size for leaf in self.tree.leaves)
+        self.active = sum(sizes.leaf(nodes[leaf].size, len(self.tree.history(leaf))) for leaf in self.tree.leaves)
 
 
 class Database:
@@ -36,90 +59,241 @@ class Database:
         self.name = name
         self.created = created
         self.sequence = 0
-        self.documents: dict[str, Document] = {}
-        self.changed_at: dict[str, int] = {}
+        self.documents: dict[str, Entry] = {}
+        self.by_sequence: dict[int, str] = {}
+        self.designs: set[str] = set()
         self.local: dict[str, Document] = {}
         self.limits = {"_revs_limit": 1000, "_purged_infos_limit": 1000}
+        self.security: Document = {"members": {"roles": ["_admin"]}, "admins": {"roles": ["_admin"]}}
+        self.purge_sequence = 0
+        self.purges: list[Purge] = []
+        self.file_size = sizes.EMPTY_FILE
+        self.counts = {"live": 0, "deleted": 0, "external": 0, "active": 0}
+        self.indexes: dict[str, Any] = {}
+        self.compacting = False
+        self.touched = 0
+        self._unwritten: dict[int, int] = {}
 
     def update_seq(self, number: int | None = None) -> str:
         """Opaque to clients but for "same or not" and the number before the dash."""
-        count = self.sequence if number is None else number
-        return f"{count}-{hashlib.sha256(f'{self.name} {self.created} {count}'.encode()).hexdigest()[:40]}"
+        return self._token("", self.sequence if number is None else number)
+
+    def purge_seq(self) -> str:
+        """The same for purges."""
+        return self._token("purge", self.purge_sequence)
+
+    def _token(self, kind: str, count: int) -> str:
+        words = f"{self.name} {self.created} {kind}{count}"
+        return f"{count}-g1AAAA{hashlib.sha256(words.encode()).hexdigest()[:40]}"
+
+    def since(self, token: str) -> int:
+        """The number in a sequence; 0 for one that another database of this name gave, which is what CouchDB does."""
+        text = token.strip('"')
+        if text == "now":
+            return self.sequence
+        if text in ("", "0"):
+            return 0
+        number, dash, _ = text.partition("-")
+        if not dash or not number.isdigit():
+            raise bad_request("Malformed sequence supplied in 'since' parameter.")
+        return int(number) if text == self.update_seq(int(number)) else 0
 
     def info(self) -> Document:
         """``GET /<database>``."""
-        deleted = sum(1 for document in self.documents.values() if document.get("_deleted"))
-        size = sum(len(json.dumps(document)) for document in self.documents.values())
+        active = self.counts["active"] + sizes.PURGE_INFO * len(self.purges)
         return {
             "instance_start_time": str(self.created),
             "db_name": self.name,
-            "purge_seq": "0-stand-in",
+            "purge_seq": self.purge_seq(),
             "update_seq": self.update_seq(),
-            "sizes": {"file": 16710 + size, "external": size, "active": size},
+            "sizes": {"file": self.file_size, "external": self.counts["external"], "active": active},
             "props": {},
-            "doc_del_count": deleted,
-            "doc_count": len(self.documents) - deleted,
+            "doc_del_count": self.counts["deleted"],
+            "doc_count": self.counts["live"],
             "disk_format_version": 8,
-            "compact_running": False,
-            "cluster": {"q": 2, "n": 1, "w": 1, "r": 1},
+            "compact_running": self.compacting,
+            "cluster": {"q": SHARDS, "n": 1, "w": 1, "r": 1},
         }
 
-    def get(self, identifier: str) -> Document:
-        """The live document. Raises StoreError 404."""
-        document = self.documents.get(identifier)
-        if document is None or document.get("_deleted"):
-            raise StoreError(404, "not_found", "deleted" if document else "missing")
-        return document
-
-    def put(self, identifier: str, body: Document, new_edits: bool = True) -> str:
-        """Write one revision and return its name. Raises StoreError 409 where ``_rev`` is not the present one."""
-        present = self.documents.get(identifier)
-        if not new_edits:
-            revision = str(body["_rev"])
-            if present and present["_rev"] != revision and str(present["_rev"]).split("-")[1] not in _history(body):
-                raise StoreError(501, "not_implemented", "this is a stand-in: it keeps no conflicting revisions")
-        else:
-            self._check_revision(present, body.get("_rev"))
-            generation = int(str(present["_rev"]).split("-")[0]) + 1 if present else 1
-            revision = f"{generation}-{_digest(body)}"
-        self.documents[identifier] = {**body, "_id": identifier, "_rev": revision}
-        self.sequence += 1
-        self.changed_at[identifier] = self.sequence
-        return revision
-
     @staticmethod
-    def _check_revision(present: Document | None, given: Any) -> None:
-        expected = None if present is None or (present.get("_deleted") and given is None) else present["_rev"]
-        if given != expected:
-            raise StoreError(409, "conflict", "Document update conflict.")
+    def shard(identifier: str) -> int:
+        """Which shard holds the document."""
+        return zlib.crc32(identifier.encode()) * SHARDS >> 32
 
-    def live(self) -> list[Document]:
-        """Live documents by id."""
-        return [self.documents[key] for key in sorted(self.documents) if not self.documents[key].get("_deleted")]
+    def live_ids(self) -> list[str]:
+        """Ids of live documents in order."""
+        return sorted(name for name, entry in self.documents.items() if entry.live)
 
-    def changes(self, since: int, limit: int | None) -> Document:
-        """``_changes``: the last change of each document after ``since``."""
-        later = sorted((at, key) for key, at in self.changed_at.items() if at > since)
-        taken = later if limit is None else later[:limit]
-        results = [self._change(at, key) for at, key in taken]
-        last = self.update_seq(taken[-1][0] if len(taken) < len(later) else None) if taken else self.update_seq()
-        return {"results": results, "last_seq": last, "pending": len(later) - len(taken)}
+    def winner(self, identifier: str) -> Node:
+        """The live winning revision. Raises StoreError 404."""
+        entry = self.documents.get(identifier)
+        if entry is None or not entry.live:
+            raise missing("deleted" if entry else "missing")
+        return entry.tree.nodes[entry.tree.winner()]
 
-    def _change(self, at: int, key: str) -> Document:
-        document = self.documents[key]
-        row: Document = {"seq": self.update_seq(at), "id": key, "changes": [{"rev": document["_rev"]}]}
-        if document.get("_deleted"):
-            row["deleted"] = True
-        return row
+    def parent_of_edit(self, identifier: str, given: str | None, deletion: bool) -> str | None:
+        """The revision that an edit with this ``_rev`` follows, None for a first one. Raises StoreError 409.
+
+        A document whose leaves are all deleted takes one edit only: a new body without ``_rev``.
+        """
+        entry = self.documents.get(identifier)
+        if entry is None:
+            if given is None:
+                return None
+        elif not entry.counted:
+            if given is None and not deletion:
+                return entry.tree.winner()
+        elif given in entry.tree.leaves:
+            return given
+        raise StoreError(409, "conflict", CONFLICT)
+
+    def merge(self, identifier: str, path: Sequence[str], node: Node) -> bool:
+        """Write one revision; False where it is known. ``path``: it and those it follows, newest first."""
+        entry = self.documents.get(identifier)
+        known = entry is not None
+        if entry is None:
+            entry = Entry(RevisionTree(), 0)
+        else:
+            self._account(entry, -1)
+        if not entry.tree.add(path, node):
+            self._account(entry, 1)
+            return False
+        self.documents[identifier] = entry
+        entry.tree.stem(self.limits["_revs_limit"])
+        entry.measure()
+        self._account(entry, 1)
+        if identifier.startswith("_design/"):
+            self.designs.add(identifier)
+        self.sequence += 1
+        self._place(identifier, entry, self.sequence)
+        self.grow(identifier, sizes.leaf(node.size, 1) + (sizes.REWRITTEN if known else 0))
+        return True
+
+    def _place(self, identifier: str, entry: Entry, sequence: int) -> None:
+        self.by_sequence.pop(entry.sequence, None)
+        entry.sequence = sequence
+        self.by_sequence[sequence] = identifier
+
+    def _account(self, entry: Entry, sign: int) -> None:
+        self.counts["live" if entry.counted else "deleted"] += sign
+        self.counts["external"] += sign * entry.external
+        self.counts["active"] += sign * entry.active
+
+    def purge(self, requests: dict[str, list[str]], each: Callable[[], None]) -> dict[str, list[str]]:
+        """Take leaves away; what was removed of each document. ``each`` is called before each document.
+
+        A shard that was asked counts at least one update, whether or not anything was removed.
+        """
+        purged: dict[str, list[str]] = {}
+        for shard in range(SHARDS):
+            asked = {name: revisions for name, revisions in requests.items() if self.shard(name) == shard}
+            before = self.sequence
+            for name, revisions in asked.items():
+                each()
+                self.purge_sequence += 1
+                self.purges.append((self.purge_sequence, name, revisions))
+                purged[name] = self._purge_one(name, revisions)
+                self.grow(name, sizes.PURGE_INFO + sizes.REWRITTEN)
+            if asked and self.sequence == before:
+                self.sequence += 1
+        return purged
+
+    def _purge_one(self, name: str, revisions: list[str]) -> list[str]:
+        entry = self.documents.get(name)
+        if entry is None:
+            return []
+        self._account(entry, -1)
+        removed = entry.tree.remove_leaves(revisions)
+        if not entry.tree.leaves:
+            del self.documents[name]
+            self.by_sequence.pop(entry.sequence, None)
+            self.designs.discard(name)
+            return removed
+        entry.measure(purged=True)
+        self._account(entry, 1)
+        if removed:
+            # What is left of the document counts as changed, once for each leaf.
+            self.sequence += len(entry.tree.leaves)
+            self._place(name, entry, self.sequence)
+        return removed
+
+    def set_limit(self, name: str, value: int) -> None:
+        """``_revs_limit`` or ``_purged_infos_limit``; each shard counts it as an update.
+
+        Histories are cut at once: CouchDB shows them cut at once and cuts them at the next write or compaction.
+        """
+        self.limits[name] = value
+        if name == "_revs_limit":
+            for entry in self.documents.values():
+                self._account(entry, -1)
+                entry.tree.stem(value)
+                entry.measure(purged=True)
+                self._account(entry, 1)
+        self.sequence += SHARDS
+        for shard in range(SHARDS):
+            self._unwritten[shard] = self._unwritten.get(shard, 0)
+        self.touched += 1
+
+    def grow(self, identifier: str, count: int) -> None:
+        """So many bytes are written for this document; ``commit`` puts them into the file."""
+        shard = self.shard(identifier)
+        self._unwritten[shard] = self._unwritten.get(shard, 0) + count
+        self.touched += 1
+
+    def commit(self) -> None:
+        """The end of a request: what it wrote, and a header for each shard."""
+        if self._unwritten:
+            self.file_size += sum(self._unwritten.values()) + sizes.HEADER * len(self._unwritten)
+            self._unwritten = {}
+
+    def state(self) -> Document:
+        """For JSON. Indexes are left out: they are built again when they are asked for."""
+        plain = ("created", "sequence", "local", "limits", "security", "purge_sequence", "purges", "file_size")
+        documents = {
+            name: [entry.sequence, entry.counted, entry.tree.state()] for name, entry in self.documents.items()
+        }
+        return {**{key: getattr(self, key) for key in plain}, "trees": documents}
+
+    @classmethod
+    def from_state(cls, name: str, state: Document) -> Database:
+        """What ``state`` gave, or what the stand-in wrote before it kept more than one leaf."""
+        database = cls(name, state["created"])
+        for key, value in state.items():
+            if key in vars(database) and key != "documents":
+                setattr(database, key, value)
+        database.purges = [(number, identifier, revisions) for number, identifier, revisions in database.purges]
+        trees = state.get("trees") or _one_leaf_each(state)
+        for identifier, (sequence, counted, tree) in sorted(trees.items(), key=lambda item: item[1][0]):
+            entry = Entry(RevisionTree.from_state(tree), 0)
+            entry.counted = counted
+            entry.measure(purged=True)
+            database.documents[identifier] = entry
+            database._account(entry, 1)
+            database._place(identifier, entry, sequence)
+            if identifier.startswith("_design/"):
+                database.designs.add(identifier)
+        return database
+
+
+def _one_leaf_each(state: Document) -> Document:
+    trees = {}
+    for identifier, document in state.get("documents", {}).items():
+        body = {key: value for key, value in document.items() if not key.startswith("_")}
+        node = [document["_rev"], None, bool(document.get("_deleted")), body, len(json.dumps(body))]
+        trees[identifier] = [state["changed_at"][identifier], not node[2], [node]]
+    return trees
 
 
 class Store:
-    """All databases, kept in one JSON file."""
+    """All databases and the server's settings, kept in one JSON file."""
 
     def __init__(self, file: Path | None, now: int) -> None:
         self.file = file
         self.lock = threading.RLock()
         self.databases: dict[str, Database] = {name: Database(name, now) for name in SYSTEM}
+        self.config: dict[str, dict[str, str]] = {}
+        self.config_touched = 0
+        self._texts: dict[str, tuple[object, str]] = {}
         self._saved = ""
         if file is not None and file.exists():
             self._load(json.loads(file.read_text(encoding="utf-8")))
@@ -144,30 +318,28 @@ class Store:
         self.databases[name] = Database(name, now)
 
     def save(self) -> None:
-        """Write the file where anything changed since the last time."""
+        """Write the file where anything changed since the last time; a database that did not is not looked at."""
         if self.file is None:
             return
         with self.lock:
-            state = {name: vars(database) for name, database in self.databases.items()}
-            text = json.dumps(state)
+            texts = {name: self._text(name, database) for name, database in self.databases.items()}
+            self._texts = {name: self._texts[name] for name in texts}
+            text = json.dumps({"config": self.config})[:-1] + ', "databases": {'
+        text += ", ".join(f"{json.dumps(name)}: {part}" for name, part in texts.items()) + "}}"
         if text != self._saved:
             partial = self.file.with_suffix(".new")
             partial.write_text(text, encoding="utf-8")
             partial.replace(self.file)
             self._saved = text
 
+    def _text(self, name: str, database: Database) -> str:
+        mark = (database, database.touched)
+        known = self._texts.get(name)
+        if known is None or known[0] != mark:
+            self._texts[name] = known = (mark, json.dumps(database.state()))
+        return known[1]
+
     def _load(self, state: Document) -> None:
-        for name, fields in state.items():
-            database = Database(name, 0)
-            vars(database).update(fields)
-            self.databases[name] = database
-
-
-def _digest(body: Document) -> str:
-    kept = {key: value for key, value in body.items() if key != "_rev"}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _history(body: Document) -> list[str]:
-    """Digests of the revisions that a replicated document comes from."""
-    return list(body.get("_revisions", {}).get("ids", []))
+        self.config = state.get("config", {}) if "databases" in state else {}
+        for name, fields in state.get("databases", state).items():
+            self.databases[name] = Database.from_state(name, fields)
