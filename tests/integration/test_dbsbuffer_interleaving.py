@@ -449,6 +449,34 @@ def test_a_link_that_is_not_committed_yet_is_waited_for(stage: Stage, number: in
     assert table.Parent(40, number) in left.parents and parent in left.files
 
 
+@pytest.mark.parametrize("settings", ["status = 'NOTUPLOADED', in_phedex = 0", "in_phedex = 0"])
+def test_a_reset_that_is_not_committed_yet_is_waited_for(stage: Stage, settings: str):
+    def reset(wait: Callable[[], None]) -> None:
+        with stage.session() as session, session.transaction():
+            session.execute(f"UPDATE dbsbuffer_file SET {settings} WHERE id = 5")
+            wait()
+
+    assert cleaned_around(stage, 3, reset) == "committed"
+    left = stage.database.read()
+    assert [row.in_phedex for row in left.files if row.id == 5] == [0]
+
+
+def test_a_file_between_others_that_is_committed_late_stays(stage: Stage):
+    """Its id is older than the plan, as of a transaction that was long: ranges of ids reach over it."""
+
+    def add(wait: Callable[[], None]) -> None:
+        with stage.session() as session, session.transaction():
+            session.execute(
+                "INSERT INTO dbsbuffer_file (id, lfn, dataset_algo, status, workflow) VALUES (10, 'x', 1, 'InDBS', 3)"
+            )
+            session.execute("INSERT INTO dbsbuffer_file_runlumi_map (filename, run, lumi) VALUES (10, 1, 1)")
+            wait()
+
+    assert cleaned_around(stage, 3, add) == "committed"
+    left = stage.database.read()
+    assert {row.id for row in left.files} == {10, 40} and [row.filename for row in left.runlumis] == [10]
+
+
 def test_a_server_whose_sessions_see_one_moment_is_asked_anew(database: Database):
     """MariaDB's default is REPEATABLE READ: a second look in one transaction would see what the first has seen."""
     if database.dialect != MARIADB:

@@ -11,6 +11,8 @@ from urllib.parse import quote
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
+_TOLD_OF_TASKS = ("type", "database", "design_document", "progress", "changes_done", "total_changes", "started_on")
+
 
 @dataclass(frozen=True)
 class Sizes:
@@ -85,6 +87,14 @@ def sequence(opaque: str | int) -> int:
     return int(number) if number.isdigit() else 0
 
 
+def version(client: CouchClient) -> str:
+    """The server's version. Raises WMAgentError where it is no CouchDB."""
+    welcome = client.get("/")
+    if not isinstance(welcome, Mapping) or welcome.get("couchdb") != "Welcome":
+        raise WMAgentError(f"{client.settings.where} is no CouchDB; do COUCH_HOST and COUCH_PORT name the right one?")
+    return str(welcome.get("version", ""))
+
+
 def list_databases(client: CouchClient) -> list[str]:
     """Names of all databases but CouchDB's own. Raises WMAgentError."""
     names = client.get("/_all_dbs")
@@ -140,7 +150,8 @@ def running_tasks(client: CouchClient) -> list[dict[str, Any]]:
     tasks = client.get("/_active_tasks")
     if not isinstance(tasks, list):
         raise WMAgentError(f"{client.settings.where} answered /_active_tasks with no list")
-    return [dict(task) for task in tasks]
+    # A replication's task holds URLs with passwords, so nothing is passed on that is not known.
+    return [{key: task[key] for key in _TOLD_OF_TASKS if key in task} for task in tasks]
 
 
 def _mapping(client: CouchClient, answer: Any, path: str) -> Mapping[str, Any]:
