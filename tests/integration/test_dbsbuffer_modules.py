@@ -273,17 +273,25 @@ def test_what_is_refused_is_one_line_and_changes_nothing(database, tmp_path, mar
         "unknown replica": (good | {"replicas": [f"127.0.0.1:{down}"]}, "cannot be reached"),
         "replica that is none": (good | {"replicas": ["a:b:c"]}, "replicas is wrong"),
         "server that replicates nothing": (good | {"replicas": [f"127.0.0.1:{database.port}"]}, ""),
+        "a share of 30": (good | {"minimum_fragmentation": 30}, "it is a share"),
         "no secrets": ({"secrets": str(tmp_path / "missing")}, str(tmp_path / "missing")),
     }
-    found, outcome = played(tmp_path, *(task(name, CLEANUP, arguments) for name, (arguments, _) in bad.items()))
+    checked = ("abort below pause", "max_rows below 0", "a step of no time", "retention in words", "a share of 30")
+    found, outcome = played(
+        tmp_path,
+        *(task(name, CLEANUP, arguments) for name, (arguments, _) in bad.items()),
+        *(task(f"check: {name}", CLEANUP, bad[name][0], check_mode=True) for name in checked),
+    )
     for name, (_, said) in bad.items():
         assert_refused(found[name], said, name)
+    for name in checked:
+        assert_refused(found[f"check: {name}"], bad[name][1], name)
     assert now_in(database) == before
     assert database.password not in outcome.output and "wrong-word" not in outcome.output
 
 
 def assert_refused(result: Task, said: str, name: str) -> None:
-    assert result.get("failed"), f"{name}: {result}"
+    assert "msg" in result and "planned" not in result and "eligible" not in result, f"{name}: {result}"
     assert said in result["msg"] and "\n" not in result["msg"], f"{name}: {result['msg']}"
     assert len(result["msg"]) > 20 and "Traceback" not in str(result), name
     assert not result.get("changed"), name

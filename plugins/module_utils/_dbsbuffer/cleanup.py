@@ -81,6 +81,7 @@ class Cleanup:
 
     def look(self) -> None:
         """Measure and plan; writes nothing. Raises WMAgentError."""
+        _check_request(self.request)
         with self._session(read_only=True) as connection:
             check_schema(connection)
             if connection.dialect == MARIADB:
@@ -292,6 +293,15 @@ class _Watch:
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
+
+
+def _check_request(request: Request) -> None:
+    """Raise WMAgentError for numbers that make no sense, also where a check or an empty plan would not come to them."""
+    Limits(request.max_runtime, request.max_rows, request.stop_file)
+    StepSize(request.step_seconds, minimum=_SMALLEST_STEP)
+    LoadGuard(lambda: Load(None, None), *request.threads_running, *request.replica_lag)
+    if not 0 <= request.minimum_fragmentation <= 1:
+        raise WMAgentError(f"minimum_fragmentation is {request.minimum_fragmentation:g}; it is a share, 0 to 1")
 
 
 def _check_rights(connection: Connection) -> None:

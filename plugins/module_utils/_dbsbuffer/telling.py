@@ -9,6 +9,7 @@ from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import FREE_PLACEHOLDER
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import Size
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import (
     BLOCK,
@@ -47,15 +48,29 @@ def plan_as_dict(plan: Plan, placeholders: int) -> dict[str, Any]:
 
 
 def rows_that_go(connection: Connection, plan: Plan, placeholders: int) -> dict[str, int]:
-    """Rows of each table that go with a plan's workflows; links of placeholders go with their children."""
+    """Rows of each table that go with a plan's workflows and with so many placeholders. Raises WMAgentError."""
     rows = {}
-    going = in_list("f.workflow", plan.workflows)
-    for table, (column, *_) in CHILDREN:
-        counted = connection.query(
-            f"SELECT COUNT(*) FROM {table} c INNER JOIN dbsbuffer_file f ON f.id = c.{column} WHERE {going}"
-        )
-        rows[table] = int(counted[0][0])
+    for table, (column, *others) in CHILDREN:
+        going = f"c.{column} IN (SELECT f.id FROM {FILE} f WHERE {in_list('f.workflow', plan.workflows)})"
+        if others:  # links: with either end, and a placeholder that goes has none but to such files
+            going += "".join(
+                f" OR c.{other} IN (SELECT f.id FROM {FILE} f WHERE {in_list('f.workflow', plan.workflows)})"
+                for other in others
+            )
+        elif placeholders:
+            going += f" OR c.{column} IN (SELECT n.id FROM {FILE} n WHERE {_going_placeholder(plan)})"
+        rows[table] = int(connection.query(f"SELECT COUNT(*) FROM {table} c WHERE {going}")[0][0])
     return rows | {FILE: plan.files + placeholders, BLOCK: len(plan.blocks), WORKFLOW: len(plan.workflows)}
+
+
+def _going_placeholder(plan: Plan) -> str:
+    """Condition for a placeholder ``n`` that goes: all that it is linked to does."""
+    stays = f"(o.workflow IS NULL OR NOT {in_list('o.workflow', plan.workflows)})"
+    return FREE_PLACEHOLDER + "".join(
+        f" AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN {FILE} o ON o.id = l.{other} "
+        f"WHERE l.{mine} = n.id AND {stays})"
+        for mine, other in (("parent", "child"), ("child", "parent"))
+    )
 
 
 def sizes_as_dict(sizes: Mapping[str, Size]) -> dict[str, dict[str, Any]]:
