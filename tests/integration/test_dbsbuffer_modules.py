@@ -9,7 +9,7 @@ import random
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -401,20 +401,23 @@ def test_limits_end_a_run_and_the_next_goes_on(database, tmp_path):
 @pytest.fixture(scope="module")
 def large(mariadb_server) -> Iterator[DatabaseSettings]:
     with mariadb_agent(mariadb_server) as settings:
-        generate(settings, 20_000, seed=5, runlumis_per_file=3)
+        generate(settings, 25_000, seed=5, runlumis_per_file=10)
         yield settings
 
 
 def test_auto_takes_what_is_possible_and_cheaper(large, tmp_path):
-    auto: Callable[[], Task] = lambda: login(large) | {"method": "auto", "retention": "0", "step_seconds": 0.01}  # noqa: E731
+    """Small steps that are archived one by one are slow, so that copying the tenth that stays is the cheaper way."""
+    auto = login(large) | {"method": "auto", "retention": "0", "step_seconds": 0.005, "archive": str(tmp_path)}
     with opened(large):
-        found, _ = played(tmp_path, task("busy", CLEANUP, auto() | {"max_runtime": "0.5s"}))
+        found, _ = played(tmp_path, task("busy", CLEANUP, auto | {"max_runtime": "0.5s"}))
     busy = found["busy"]
     assert busy["method"] == "delete" and "is connected to" in busy["choice"]["reason"], busy
     assert busy["stopped_by"] == "max_runtime" and busy["resume"]["files_left"] > 10_000
     before_schema = schema(large)
-    found, _ = played(tmp_path, task("alone", CLEANUP, auto()), task("again", CLEANUP, auto()))
+    found, _ = played(tmp_path, task("alone", CLEANUP, auto), task("again", CLEANUP, auto))
     alone = found["alone"]
-    assert alone["method"] == "rebuild", alone
-    assert set(alone["choice"]["seconds"]) == {"delete", "rebuild"} and alone["stopped_by"] == ""
+    seconds = alone["choice"]["seconds"]
+    print(alone["choice"])
+    assert alone["method"] == min(seconds, key=seconds.get) == "rebuild", alone
+    assert alone["stopped_by"] == "" and alone["resume"] == {}
     assert not found["again"]["changed"] and schema(large) == before_schema
