@@ -11,11 +11,8 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect
@@ -27,6 +24,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts impo
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CHILDREN, FILE
 
 from tests.benchmarks.dbsbuffer_data import FILES, NOW, fresh, session
+from tests.benchmarks.dbsbuffer_writers import agent_at_work
 from tests.benchmarks.rows import Benchmark, Row, compared, versions
 
 LARGE = int(os.environ.get("BENCH_LARGE", str(5 * FILES)))
@@ -35,76 +33,6 @@ LIMITS = (1000, 5000, 10_000)
 """Rows of pt-archiver's bulk deletes that are tried; the fastest counts."""
 
 _RULES = Rules(now=NOW, retention=86_400)
-_WRITERS = 2
-_PAUSE = 0.05
-"""Seconds between two files of one writer: some 40 files a second, as a busy agent's JobAccountant writes them."""
-
-
-@dataclass
-class Latencies:
-    """Seconds that each insert of one file with its rows took."""
-
-    seconds: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    @property
-    def p99(self) -> float:
-        """The 99th percentile, milliseconds."""
-        return 1000 * statistics.quantiles(self.seconds, n=100)[98]
-
-
-@contextmanager
-def agent_at_work(server: MariaDBServer) -> Iterator[Latencies]:
-    """Writers that add files with all their rows, as JobAccountant does, to a workflow that is not finished."""
-    latencies, stop = Latencies(), threading.Event()
-    with session(server, read_only=False) as connection:
-        connection.execute("INSERT INTO dbsbuffer_workflow (name, task, completed) VALUES ('bench', '/bench', 0)")
-        workflow = connection.query("SELECT LAST_INSERT_ID()")[0][0]
-        algo, location = connection.query(
-            "SELECT (SELECT MIN(id) FROM dbsbuffer_algo_dataset_assoc), (SELECT MIN(id) FROM dbsbuffer_location)"
-        )[0]
-    threads = [
-        threading.Thread(target=_write, args=(server, number, (workflow, algo, location), latencies, stop))
-        for number in range(_WRITERS)
-    ]
-    for thread in threads:
-        thread.start()
-    try:
-        yield latencies
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    if latencies.errors:
-        raise RuntimeError(f"a writer failed: {latencies.errors[0]}")
-
-
-def _write(
-    server: MariaDBServer, writer: int, ids: tuple[Any, ...], latencies: Latencies, stop: threading.Event
-) -> None:
-    workflow, algo, location = ids
-    number = 0
-    try:
-        with session(server, read_only=False) as connection:
-            while not stop.wait(_PAUSE):
-                number += 1
-                lfn = f"/store/mc/bench/{writer}/{time.time_ns()}.root"
-                started = time.perf_counter()
-                connection.begin()
-                connection.execute(
-                    "INSERT INTO dbsbuffer_file (lfn, filesize, events, dataset_algo, status, workflow) "
-                    "VALUES (%s, 1, 1, %s, 'NOTUPLOADED', %s)",
-                    (lfn, algo, workflow),
-                )
-                file = connection.query("SELECT LAST_INSERT_ID()")[0][0]
-                lumis = ", ".join(f"({file}, 1, {lumi}, 10)" for lumi in range(10))
-                connection.execute(f"INSERT INTO dbsbuffer_file_runlumi_map VALUES {lumis}")
-                connection.execute(f"INSERT INTO dbsbuffer_file_location VALUES ({file}, {location})")
-                connection.execute(f"INSERT INTO dbsbuffer_file_checksums VALUES ({file}, 1, 'a'), ({file}, 2, 'b')")
-                connection.commit()
-                latencies.seconds.append(time.perf_counter() - started)
-    except Exception as error:
-        latencies.errors.append(repr(error))
 
 
 def cleanup_of(server: MariaDBServer, **request: Any) -> Cleanup:
@@ -147,7 +75,7 @@ def delete_online(files: int) -> Measured:
     """Our deletion while the agent works."""
     with fresh(files) as server:
         cleanup = cleanup_of(server, optimize=False)
-        with agent_at_work(server) as latencies:
+        with agent_at_work(server.settings()) as latencies:
             started = time.perf_counter()
             cleanup.run()
             seconds = time.perf_counter() - started
@@ -162,7 +90,7 @@ def archive_online(files: int, limit: int) -> Measured:
         with session(server) as connection:
             plan = make_plan(connection, _RULES)
         command = _pt_archiver(server, plan, limit)
-        with agent_at_work(server) as latencies:
+        with agent_at_work(server.settings()) as latencies:
             started = time.perf_counter()
             subprocess.run(command, check=True, capture_output=True, text=True)
             seconds = time.perf_counter() - started
@@ -186,7 +114,7 @@ def _pt_archiver(server: MariaDBServer, plan: Plan, limit: int) -> list[str]:
 
 def insert_alone(files: int, seconds: float) -> float:
     """p99 of the writers' inserts without a cleanup, ms."""
-    with fresh(files) as server, agent_at_work(server) as latencies:
+    with fresh(files) as server, agent_at_work(server.settings()) as latencies:
         time.sleep(seconds)
     return latencies.p99
 

@@ -21,10 +21,11 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import Load, LoadGuard
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import deletion
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import deletion, telling
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion import Deletion, Outcome, Pace
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from support.dbsbuffer import rows as table
 from support.dbsbuffer.agent_at_work import BOGUS, BULK_HERITAGE, LIVE, THREADS, Agent, contents, helper_adds_inputs
@@ -205,8 +206,21 @@ class Round:
         left = self.database.read()
         assert left == state.rows().as_stored(self.database.dialect)
         expected = without(left, deletable(left, self.rules.now, self.rules.retention))
+        foretold = self.foretold()
         clean(self.database.open, self.rules)
         assert self.database.read() == expected
+        assert foretold == self.counts()
+
+    def foretold(self) -> dict[str, int]:
+        """Rows of each table that check mode says will be left."""
+        with self.database.open() as connection:
+            plan = make_plan(connection, self.rules)
+            gone = telling.rows_that_go(connection, plan, count_placeholders(connection, plan))
+            return {table: rows - gone[table] for table, rows in count_rows(connection).items()}
+
+    def counts(self) -> dict[str, int]:
+        with self.database.open() as connection:
+            return count_rows(connection)
 
 
 def test_nothing_that_is_needed_is_lost(database: Database):

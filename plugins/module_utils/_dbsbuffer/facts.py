@@ -146,15 +146,17 @@ def _groups(connection: Connection) -> Iterator[FileGroup]:
 
 
 def count_placeholders(connection: Connection, plan: Plan) -> int:
-    """How many placeholders go with the plan's files: all that they are linked to goes. Raises WMAgentError."""
+    """How many placeholders go with the plan's files. Raises WMAgentError."""
+    return int(connection.query(f"SELECT COUNT(*) FROM dbsbuffer_file n WHERE {going_placeholder(plan)}")[0][0])
+
+
+def going_placeholder(plan: Plan) -> str:
+    """Condition for a placeholder ``n`` that goes with the plan's files: all that it is linked to goes."""
     stays = f"(o.workflow IS NULL OR NOT {in_list('o.workflow', plan.workflows)})"
-    return int(
-        connection.query(f"""
-            SELECT COUNT(*) FROM dbsbuffer_file n WHERE {FREE_PLACEHOLDER}
-            AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.child
-                            WHERE l.parent = n.id AND {stays})
-            AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.parent
-                            WHERE l.child = n.id AND {stays})""")[0][0]
+    return FREE_PLACEHOLDER + "".join(
+        f" AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.{other} "
+        f"WHERE l.{mine} = n.id AND {stays})"
+        for mine, other in (("parent", "child"), ("child", "parent"))
     )
 
 

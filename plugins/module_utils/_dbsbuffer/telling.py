@@ -9,7 +9,7 @@ from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import FREE_PLACEHOLDER
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import going_placeholder
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import Size
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import (
     BLOCK,
@@ -58,19 +58,9 @@ def rows_that_go(connection: Connection, plan: Plan, placeholders: int) -> dict[
                 for other in others
             )
         elif placeholders:
-            going += f" OR c.{column} IN (SELECT n.id FROM {FILE} n WHERE {_going_placeholder(plan)})"
+            going += f" OR c.{column} IN (SELECT n.id FROM {FILE} n WHERE {going_placeholder(plan)})"
         rows[table] = int(connection.query(f"SELECT COUNT(*) FROM {table} c WHERE {going}")[0][0])
     return rows | {FILE: plan.files + placeholders, BLOCK: len(plan.blocks), WORKFLOW: len(plan.workflows)}
-
-
-def _going_placeholder(plan: Plan) -> str:
-    """Condition for a placeholder ``n`` that goes: all that it is linked to does."""
-    stays = f"(o.workflow IS NULL OR NOT {in_list('o.workflow', plan.workflows)})"
-    return FREE_PLACEHOLDER + "".join(
-        f" AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN {FILE} o ON o.id = l.{other} "
-        f"WHERE l.{mine} = n.id AND {stays})"
-        for mine, other in (("parent", "child"), ("child", "parent"))
-    )
 
 
 def sizes_as_dict(sizes: Mapping[str, Size]) -> dict[str, dict[str, Any]]:

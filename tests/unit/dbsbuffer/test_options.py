@@ -54,7 +54,7 @@ def test_what_is_no_length_of_time(text):
 
 
 def test_the_option_is_named():
-    with pytest.raises(WMAgentError, match="^max_runtime is 'x'"):
+    with pytest.raises(WMAgentError, match=r"^max_runtime is 'x'"):
         seconds_of("x", "max_runtime")
 
 
