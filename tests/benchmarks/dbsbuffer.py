@@ -44,22 +44,22 @@ def cleanup_of(server: MariaDBServer, **request: Any) -> Cleanup:
 
 
 def files_and_children(server: MariaDBServer) -> tuple[int, ...]:
-    """Rows of the tables that hang on files, without what the writers add."""
+    """Rows and sum of the files' ids, of each table that hangs on files, without what the writers add."""
     with session(server) as connection:
         counts = [
             connection.query(
-                "SELECT COUNT(*) FROM dbsbuffer_file f INNER JOIN dbsbuffer_workflow w ON w.id = f.workflow "
+                "SELECT COUNT(*), SUM(f.id) FROM dbsbuffer_file f INNER JOIN dbsbuffer_workflow w ON w.id = f.workflow "
                 "WHERE w.name <> 'bench'"
             )
         ]
         for table, columns in CHILDREN:
             counts.append(
                 connection.query(
-                    f"SELECT COUNT(*) FROM {table} c INNER JOIN dbsbuffer_file f ON f.id = c.{columns[0]} "
+                    f"SELECT COUNT(*), SUM(f.id) FROM {table} c INNER JOIN dbsbuffer_file f ON f.id = c.{columns[0]} "
                     "INNER JOIN dbsbuffer_workflow w ON w.id = f.workflow WHERE w.name <> 'bench'"
                 )
             )
-    return tuple(int(rows[0][0]) for rows in counts)
+    return tuple(int(value) for rows in counts for value in rows[0])
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ def agent_at_work(settings: DatabaseSettings) -> Iterator[Latencies]:
         told = json.loads(process.stdout.read())
     finally:
         process.stdin.close()
+        process.stdout.close()  # after an error nobody reads what it says
         process.wait(timeout=60)
     if told["errors"]:
         raise RuntimeError(f"a writer failed: {told['errors'][0]}")

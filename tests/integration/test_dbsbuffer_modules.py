@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -270,7 +270,20 @@ def test_the_password_is_shown_nowhere(database, tmp_path):
 
 
 def test_what_is_refused_is_one_line_and_changes_nothing(database, tmp_path, mariadb_server):
+    # Those that come as far as the lock of a cleanup have a database of their own.
+    with ExitStack() as stack:
+        alone = [stack.enter_context(mariadb_agent(mariadb_server)) for _ in range(3)]
+        for one in alone:
+            with opened(one) as connection:
+                load(connection, rows())
+        refused(database, alone, tmp_path, mariadb_server)
+
+
+def refused(
+    database: DatabaseSettings, alone: list[DatabaseSettings], tmp_path: Path, mariadb_server: MariaDBServer
+) -> None:
     before = now_in(database)
+    own = [login(one) for one in alone]
     file = tmp_path / "a-file"
     file.write_text("")
     good = login(database)
@@ -287,10 +300,10 @@ def test_what_is_refused_is_one_line_and_changes_nothing(database, tmp_path, mar
         "server down": (good | {"login_port": down}, "cannot be reached"),
         "no such database": (good | {"database_name": "nowhere"}, "no access to database nowhere"),
         "archive folder missing": (good | {"archive": str(tmp_path / "missing")}, "cannot be made"),
-        "archive folder not writable": (good | {"archive": str(file)}, "cannot be made"),
-        "unknown replica": (good | {"replicas": [f"127.0.0.1:{down}"]}, "cannot be reached"),
+        "archive folder not writable": (own[0] | {"archive": str(file)}, "cannot be made"),
+        "unknown replica": (own[1] | {"replicas": [f"127.0.0.1:{down}"]}, "cannot be reached"),
         "replica that is none": (good | {"replicas": ["a:b:c"]}, "replicas is wrong"),
-        "server that replicates nothing": (good | {"replicas": [f"127.0.0.1:{database.port}"]}, ""),
+        "server that replicates nothing": (own[2] | {"replicas": [f"127.0.0.1:{database.port}"]}, "SLAVE MONITOR"),
         "a share of 30": (good | {"minimum_fragmentation": 30}, "it is a share"),
         "no secrets": ({"secrets": str(tmp_path / "missing")}, str(tmp_path / "missing")),
     }
@@ -315,7 +328,7 @@ def test_what_is_refused_is_one_line_and_changes_nothing(database, tmp_path, mar
                 assert_refused(found[f"{where} {name}"], said, f"{where} {name}")
     assert len(also_checked) == 9
     assert found["read info"]["eligible"]["files"] and found["read check"]["changed"]
-    assert now_in(database) == before
+    assert all(now_in(one) == before for one in (database, *alone))
 
 
 @contextmanager
