@@ -227,7 +227,7 @@ def test_a_killed_server_leaves_whole_files(mariadb_template, tmp_path):
         mariadb_agent(server) as database,
     ):
         killable = prepared(database, tmp_path)
-        gone, said, statements = [], set(), 0
+        gone, said, statements, reconnects = [], set(), 0, 0
         for number in range(SERVER_KILLS + 1):  # the first time it is left alone
             request, first = killable.request("delete")
             run = Cleanup(killable.database, request, note=lambda text: None)
@@ -247,8 +247,10 @@ def test_a_killed_server_leaves_whole_files(mariadb_template, tmp_path):
                     said.add(str(error).split("(")[0])
             for restart in restarts:
                 restart.result()
+            reconnects += sum(outcome.reconnects for outcome in run.outcomes)
             statements = statements or trigger.count
             killable.wait()
             gone.append(check(killable, "delete", first))
     print(f"\n{SERVER_KILLS} kills within {statements} statements; files gone: {gone[1:]}; {sorted(said)}")
-    assert said
+    # A server that is back soon enough goes unnoticed but for a new connection.
+    assert said or reconnects
