@@ -38,7 +38,7 @@ from support.dbsbuffer.schema import clear
 
 ROUNDS = int(os.environ.get("DBSBUFFER_ROUNDS", "30"))
 SEED = os.environ.get("DBSBUFFER_SEED", "1")
-SECONDS = 0.6
+SECONDS = 0.4
 """Of each round in which the writers write; the rest of it is the last run and the judge."""
 
 RULES = [Rules(CUTOFF), Rules(CUTOFF + 1000, retention=1000)]
@@ -306,7 +306,7 @@ class Together:
         self._thread: threading.Thread | None = None
         self.result = ""
 
-    def begin(self, patience: float = 0.5) -> None:
+    def begin(self, patience: float = 0.25) -> None:
         """Once: start it, and wait for it until it has to wait itself."""
         if self._thread is None:
             self._thread = threading.Thread(target=self._work)

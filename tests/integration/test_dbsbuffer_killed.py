@@ -9,12 +9,15 @@ import os
 import random
 import signal
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection as Pipe
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import (
@@ -37,8 +40,8 @@ from support.dbsbuffer.rebuilding import RULES, schema
 from support.dbsbuffer.rows import Rows, read
 
 SEED = os.environ.get("KILL_SEED", "1")
-KILLS, REBUILD_KILLS, SERVER_KILLS = (int(n) for n in os.environ.get("KILLS", "16 5 3").split())
-FILES = 400
+KILLS, REBUILD_KILLS, SERVER_KILLS = (int(n) for n in os.environ.get("KILLS", "16 3 3").split())
+FILES = 300
 
 _numbers = itertools.count(1)
 
@@ -66,7 +69,7 @@ class Killable:
         """With an archive in a folder of its own."""
         folder = self.folder / str(next(_numbers))
         folder.mkdir()
-        return Request(replace(RULES, now=END), method, step_seconds=0.005, archive=folder), folder
+        return Request(replace(RULES, now=END), method, step_seconds=0.005, archive=folder, optimize=False), folder
 
     def read(self) -> Rows:
         with connect(self.database, 30) as connection:
@@ -78,42 +81,70 @@ class Killable:
             assert wait_until_alone(connection, 20) == []
 
 
-class Trigger:
-    """Counts a process's statements and does something a moment after one of them was begun; never for 0."""
+STATEMENT, COMMIT = "statement", "commit"
 
-    def __init__(self, at: int, delay: float = 0, action: Callable[[], object] = lambda: None) -> None:
-        self.count = 0
+
+class Trigger:
+    """Counts a process's statements and commits, and does something at one of them; never at number 0.
+
+    at:    a moment after the n-th statement was begun, or right after the n-th commit was made
+    delay: that moment, in seconds
+    """
+
+    def __init__(self, at: tuple[str, int], delay: float, action: Callable[[], object]) -> None:
+        self.counts = Counter({STATEMENT: 0, COMMIT: 0})
         self._at = at
         self._timer = threading.Timer(delay, action)
-        self._cursor = Connection._cursor
+        self._action = action
+        self._patches = ExitStack()
 
     def __enter__(self) -> Trigger:
-        def counted(connection: Connection, *arguments: Any) -> Any:
-            self.count += 1
-            if self.count == self._at:
-                self._timer.start()
-            return self._cursor(connection, *arguments)
+        cursor, end = Connection._cursor, Connection._end
 
-        Connection._cursor = counted  # type: ignore[method-assign]
+        def counted(connection: Connection, *arguments: Any) -> Any:
+            if self._is_due(STATEMENT):
+                self._timer.start()
+            return cursor(connection, *arguments)
+
+        def ended(connection: Connection, how: str) -> None:
+            end(connection, how)
+            if how == COMMIT and self._is_due(COMMIT):
+                self._action()
+
+        self._patches.enter_context(patch.object(Connection, "_cursor", counted))
+        self._patches.enter_context(patch.object(Connection, "_end", ended))
         return self
 
+    def _is_due(self, what: str) -> bool:
+        self.counts[what] += 1
+        return (what, self.counts[what]) == self._at
+
     def __exit__(self, *_: object) -> None:
-        Connection._cursor = self._cursor  # type: ignore[method-assign]
+        self._patches.close()
         if self._timer.is_alive():
             self._timer.join()
 
 
-def clean(database: DatabaseSettings, request: Request, at: int, delay: float, says: Pipe) -> None:
+def moments(chance: random.Random, counts: Counter[str], number: int) -> Iterator[tuple[tuple[str, int], float]]:
+    """So many, spread over a run of which this many statements and commits are known; each with a delay."""
+    for at in range(number):
+        what = (STATEMENT, COMMIT)[at % 2]
+        yield (what, 1 + int(counts[what] * (at + chance.random()) / number)), chance.uniform(0, 0.004)
+
+
+def clean(database: DatabaseSettings, request: Request, at: tuple[str, int], delay: float, says: Pipe) -> None:
     """What the process to be killed does."""
     run = Cleanup(database, request, note=lambda text: None)
     run.look()
     with Trigger(at, delay, lambda: os.kill(os.getpid(), signal.SIGKILL)) as trigger:
         run.run()
-    says.send(trigger.count)
+    says.send(trigger.counts)
 
 
-def killed(killable: Killable, request: Request, at: int, delay: float) -> tuple[bool, int]:
-    """Whether a run was killed so many seconds after its n-th statement; else how many statements it has."""
+def killed(
+    killable: Killable, request: Request, at: tuple[str, int] = (STATEMENT, 0), delay: float = 0
+) -> tuple[bool, Counter[str]]:
+    """Whether a run was killed at a moment; else what it counted."""
     # A fork of this process has all modules already.
     processes = multiprocessing.get_context("fork")
     ours, theirs = processes.Pipe(duplex=False)
@@ -121,7 +152,7 @@ def killed(killable: Killable, request: Request, at: int, delay: float) -> tuple
     process.start()
     theirs.close()
     process.join()
-    return process.exitcode == -signal.SIGKILL, ours.recv() if process.exitcode == 0 else 0
+    return process.exitcode == -signal.SIGKILL, ours.recv() if process.exitcode == 0 else Counter()
 
 
 def finish(killable: Killable, method: str) -> Path:
@@ -199,20 +230,19 @@ def check(killable: Killable, method: str, first: Path) -> int:
 def test_a_killed_process_leaves_whole_files(killable: Killable, method: str, kills: int):
     chance = random.Random(f"{SEED} {method}")
     request, folder = killable.request(method)
-    was_killed, statements = killed(killable, request, 0, 0)
+    was_killed, counts = killed(killable, request)
     assert not was_killed
     put_back(killable, folder)
     gone, left, times = [], set(), 0
-    for number in range(kills):
+    for at, delay in moments(chance, counts, kills):
         request, first = killable.request(method)
-        at = 1 + int(statements * (number + chance.random()) / kills)
-        times += killed(killable, request, at, chance.uniform(0, 0.004))[0]
+        times += killed(killable, request, at, delay)[0]
         killable.wait()
         with connect(killable.database, 30) as connection:
             found = leftovers(connection)
             left.add("new" if found.new else "old" if found.old else "nothing")
         gone.append(check(killable, method, first))
-    print(f"\n{method}: {times} of {kills} killed within {statements} statements; files gone: {gone}; {sorted(left)}")
+    print(f"\n{method}: {times} of {kills} killed of {dict(counts)}; files gone: {gone}; {sorted(left)}")
     assert times >= 0.8 * kills
     if method == "delete":
         assert len(set(gone) - {0, max(gone)}) >= kills / 3
@@ -223,12 +253,16 @@ def test_a_killed_server_leaves_whole_files(mariadb_template, tmp_path):
     with (
         # A server dies with the thread that started it.
         ThreadPoolExecutor(1) as restarter,
-        throwaway_mariadb(template=mariadb_template) as server,
+        # What it has committed has to be there after a kill, what the test itself puts back as well.
+        throwaway_mariadb(template=mariadb_template, options=["--innodb-flush-log-at-trx-commit=1"]) as server,
         mariadb_agent(server) as database,
     ):
         killable = prepared(database, tmp_path)
-        gone, said, statements, reconnects = [], set(), 0, 0
-        for number in range(SERVER_KILLS + 1):  # the first time it is left alone
+        gone, said, reconnects = [], set(), 0
+        request, first = killable.request("delete")
+        _, counts = killed(killable, request)
+        put_back(killable, first)
+        for at, delay in moments(chance, counts, SERVER_KILLS):
             request, first = killable.request("delete")
             run = Cleanup(killable.database, request, note=lambda text: None)
             run.look()
@@ -238,19 +272,17 @@ def test_a_killed_server_leaves_whole_files(mariadb_template, tmp_path):
                 server.stop(kill=True)
                 restarts.append(restarter.submit(server.start))
 
-            at = int(statements * (number - chance.random()) / SERVER_KILLS)
-            with Trigger(at, chance.uniform(0, 0.004), kill) as trigger:
+            with Trigger(at, delay, kill):
                 try:
                     run.run()
                 except WMAgentError as error:
-                    assert number and "\n" not in str(error)
+                    assert "\n" not in str(error)
                     said.add(str(error).split("(")[0])
             for restart in restarts:
                 restart.result()
             reconnects += sum(outcome.reconnects for outcome in run.outcomes)
-            statements = statements or trigger.count
             killable.wait()
             gone.append(check(killable, "delete", first))
-    print(f"\n{SERVER_KILLS} kills within {statements} statements; files gone: {gone[1:]}; {sorted(said)}")
+    print(f"\n{SERVER_KILLS} kills of {dict(counts)}; files gone: {gone}; {sorted(said)}")
     # A server that is back soon enough goes unnoticed but for a new connection.
     assert said or reconnects
