@@ -22,6 +22,7 @@ def serving(answers) -> Iterator[CouchSettings]:
             status, said = answers(f"{self.command} {self.path}", json.loads(body) if body else None)
             text = said if isinstance(said, bytes) else json.dumps(said).encode()
             self.send_response(status)
+            self.send_header("Content-Type", "text/html" if isinstance(said, bytes) else "application/json")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
             self.wfile.write(text)

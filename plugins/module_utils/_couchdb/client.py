@@ -1,20 +1,31 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A small CouchDB client on the standard library: time limits on everything, one-line errors, no password anywhere."""
+"""A CouchDB client: time limits on everything, one-line errors, no password anywhere."""
 
 from __future__ import annotations
 
-import base64
 import http.client
-import json
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.transport import NoJsonError, Transport
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 _TLS_PORTS = (443, 6984)
-_LARGEST_ANSWER = 64 * 1024 * 1024
+
+
+class CouchError(WMAgentError):
+    """CouchDB refused a request. status: HTTP's; reason: CouchDB's own words."""
+
+    def __init__(self, text: str, status: int = 0, reason: str = "") -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+class CouchLostError(CouchError):
+    """No answer came: nobody knows whether the request was carried out."""
 
 
 @dataclass(frozen=True)
@@ -70,63 +81,64 @@ def settings_from_secrets(secrets: Mapping[str, str]) -> CouchSettings:
 
 
 class CouchClient:
-    """One connection to a server, opened again for each request that needs it."""
+    """Requests to one server, from any number of threads.
+
+    timeout: seconds that the server may stay silent
+
+    Raises WMAgentError where python-couchdb is missing or a certificate's file is not to be read.
+    """
 
     def __init__(self, settings: CouchSettings, timeout: float = 30) -> None:
         self.settings = settings
         self._timeout = timeout
+        scheme = "https" if settings.tls else "http"
+        self._transport = Transport(
+            f"{scheme}://{settings.host}:{settings.port}",
+            (settings.user, settings.password),
+            timeout,
+            _tls_context(settings),
+        )
 
     def get(self, path: str) -> Any:
-        """The JSON answer to a GET. Raises WMAgentError."""
+        """The JSON answer to a GET. Raises CouchError."""
         return self.request("GET", path)
 
     def post(self, path: str, body: Any) -> Any:
-        """The JSON answer to a POST of JSON. Raises WMAgentError."""
+        """The JSON answer to a POST of JSON. Raises CouchError."""
         return self.request("POST", path, body)
+
+    def put(self, path: str, body: Any = None) -> Any:
+        """The JSON answer to a PUT of JSON. Raises CouchError."""
+        return self.request("PUT", path, body)
+
+    def delete(self, path: str) -> Any:
+        """The JSON answer to a DELETE. Raises CouchError."""
+        return self.request("DELETE", path)
+
+    def find(self, path: str) -> Any:
+        """The JSON answer to a GET, None where there is no such thing (404). Raises CouchError."""
+        try:
+            return self.get(path)
+        except CouchError as error:
+            if error.status != 404:
+                raise
+        return None
 
     def request(self, method: str, path: str, body: Any = None) -> Any:
         """The JSON answer to one request.
 
         path: begins with ``/``, quoted as URLs want it.
 
-        Raises WMAgentError: unreachable, time limit, wrong password, an answer that is no JSON, an error answer.
+        Raises CouchLostError (unreachable, time limit, connection lost) and CouchError (refused, an answer that is no
+        CouchDB's).
         """
-        status, text = self._exchange(method, path, None if body is None else json.dumps(body).encode())
         where = self.settings.where
         try:
-            answer = json.loads(text)
-        except ValueError:
-            if status == 401:
-                raise self._denied(None) from None
-            start = " ".join(text[:60].decode("utf-8", "replace").split())
-            raise WMAgentError(
-                f"{where} answered {path} with something that is no JSON (status {status}, {start!r}); "
-                "is another service or a proxy on this port?"
-            ) from None
-        if status in (401, 403):
-            raise self._denied(answer)
-        if status >= 400:
-            raise WMAgentError(f"{where} answered {path} with status {status}: {_reason(answer)}")
-        return answer
-
-    def _denied(self, answer: Any) -> WMAgentError:
-        return WMAgentError(
-            f"{self.settings.where} refuses user {self.settings.user} ({_reason(answer)}); "
-            "check COUCH_USER and COUCH_PASS in WMAgent.secrets"
-        )
-
-    def _exchange(self, method: str, path: str, body: bytes | None) -> tuple[int, bytes]:
-        where = self.settings.where
-        connection: http.client.HTTPConnection | None = None
-        try:
-            connection = self._connection()
-            connection.request(method, path, body, self._headers())
-            response = connection.getresponse()
-            text = response.read(_LARGEST_ANSWER + 1)
+            status, answer = self._transport.request(method, path, body)
         except TimeoutError:
-            raise WMAgentError(f"{where} did not answer within {self._timeout:g} s; look at its load") from None
+            raise CouchLostError(f"{where} did not answer within {self._timeout:g} s; look at its load") from None
         except ssl.SSLError as error:
-            raise WMAgentError(
+            raise CouchError(
                 f"{where} and this host agree on no TLS session ({error.reason or error}); "
                 "check COUCH_CA_FILE and the server's certificate"
             ) from None
@@ -134,28 +146,47 @@ class CouchClient:
             reason = (
                 error.strerror if isinstance(error, OSError) and error.strerror else str(error) or type(error).__name__
             )
-            raise WMAgentError(
+            raise CouchLostError(
                 f"{where} cannot be reached ({reason}); is it running, and do COUCH_HOST and COUCH_PORT name it?"
             ) from None
-        finally:
-            if connection is not None:
-                connection.close()
-        if len(text) > _LARGEST_ANSWER:
-            raise WMAgentError(f"{where} answered {path} with more than {_LARGEST_ANSWER} bytes")
-        return response.status, text
+        except NoJsonError as error:
+            if error.status == 401:
+                raise self._denied(401, None) from None
+            raise CouchError(
+                f"{where} answered {path} with something that is no JSON (status {error.status or 'unknown'}, "
+                f"{error.start!r}); "
+                "is another service or a proxy on this port?",
+                error.status,
+            ) from None
+        if status in (401, 403):
+            raise self._denied(status, answer)
+        if status >= 400:
+            text = f"{where} answered {path} with status {status}: {_reason(answer)}"
+            raise CouchError(text, status, _reason(answer))
+        return answer
 
-    def _connection(self) -> http.client.HTTPConnection:
-        settings = self.settings
-        if not settings.tls:
-            return http.client.HTTPConnection(settings.host, settings.port, timeout=self._timeout)
+    def _denied(self, status: int, answer: Any) -> CouchError:
+        return CouchError(
+            f"{self.settings.where} refuses user {self.settings.user} ({_reason(answer)}); "
+            "check COUCH_USER and COUCH_PASS in WMAgent.secrets",
+            status,
+            _reason(answer),
+        )
+
+
+def _tls_context(settings: CouchSettings) -> ssl.SSLContext | None:
+    if not settings.tls:
+        return None
+    try:
         context = ssl.create_default_context(cafile=settings.ca or None)
         if settings.cert and settings.key:
             context.load_cert_chain(settings.cert, settings.key)
-        return http.client.HTTPSConnection(settings.host, settings.port, timeout=self._timeout, context=context)
-
-    def _headers(self) -> dict[str, str]:
-        token = base64.b64encode(f"{self.settings.user}:{self.settings.password}".encode()).decode()
-        return {"Accept": "application/json", "Content-Type": "application/json", "Authorization": f"Basic {token}"}
+    except OSError as error:
+        raise WMAgentError(
+            f"the certificates for {settings.where} are not to be read ({error.strerror or error}); "
+            "check COUCH_CA_FILE, COUCH_CERT_FILE and COUCH_KEY_FILE"
+        ) from None
+    return context
 
 
 def _reason(answer: Any) -> str:

@@ -6,10 +6,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import socket
+import threading
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
     CouchClient,
+    CouchError,
+    CouchLostError,
     CouchSettings,
     settings_from_secrets,
 )
@@ -179,3 +182,46 @@ def test_what_is_no_reading_is_an_error(wrong):
         compare_databases(good, wrong)
     with pytest.raises(WMAgentError, match="no reading"):
         compare_databases(wrong, good)
+
+
+def test_a_proxy_that_says_nothing_of_its_kind():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=answer_once, args=(listener, b"HTTP/1.1 502 Bad gateway\r\n\r\nnothing here"))
+        thread.start()
+        settings = CouchSettings("127.0.0.1", listener.getsockname()[1], "u", "p")
+        with pytest.raises(CouchError, match="is no JSON"):
+            CouchClient(settings, timeout=5).post("/", {})
+        thread.join()
+
+
+def answer_once(listener: socket.socket, answer: bytes) -> None:
+    connection, _ = listener.accept()
+    with connection:
+        connection.recv(65536)
+        connection.sendall(answer)
+
+
+def test_a_connection_that_was_kept_and_died_costs_nothing_but_a_read():
+    couch = Couch()
+    with serving(couch) as settings:
+        client = CouchClient(settings, timeout=5)
+        client.get("/_all_dbs")
+    with pytest.raises(CouchLostError, match="cannot be reached"):
+        client.post("/_dbs_info", {"keys": []})
+    with pytest.raises(CouchLostError):
+        client.get("/_all_dbs")
+
+
+def test_what_is_missing_can_be_asked_for():
+    with serving(lambda request, body: (404, {"error": "not_found", "reason": "missing"})) as settings:
+        client = CouchClient(settings, timeout=5)
+        assert client.find("/a/_local/x") is None
+        with pytest.raises(CouchError) as error:
+            client.get("/a/_local/x")
+    assert (error.value.status, error.value.reason) == (404, "missing")
+
+
+def test_a_certificate_that_is_not_there(tmp_path):
+    settings = CouchSettings("127.0.0.1", 6984, "u", "p", tls=True, ca=str(tmp_path / "none"))
+    with pytest.raises(WMAgentError, match="check COUCH_CA_FILE"):
+        CouchClient(settings)
