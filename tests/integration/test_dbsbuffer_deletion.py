@@ -12,12 +12,13 @@ from unittest.mock import patch
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection, connect
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import Load, LoadGuard
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import deletion
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion import Deletion, Outcome, Pace
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dbsbuffer import rows as table

@@ -20,13 +20,14 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     connect,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import Load, LoadGuard
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import deletion, telling
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion import Deletion, Outcome, Pace
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from support.dbsbuffer import rows as table
 from support.dbsbuffer.agent_at_work import BOGUS, BULK_HERITAGE, LIVE, THREADS, Agent, contents, helper_adds_inputs
 from support.dbsbuffer.brute_force import Deletable, deletable

@@ -17,9 +17,10 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     connect,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import LoadGuard, MariaDBLoad, load_reader
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize, retried
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize, retried
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.throwaway import MariaDBServer, throwaway_mariadb
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 
 NO_LIMITS = Limits(None, None, None)
 SLEEPERS = 6

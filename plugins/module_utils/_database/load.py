@@ -16,8 +16,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     Queries,
     connect,
 )
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 
 LOAD = "load"
 

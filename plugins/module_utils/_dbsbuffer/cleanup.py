@@ -18,7 +18,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.driver_errors import DatabaseLostError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import Load, LoadGuard, load_reader
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import method as methods
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import rebuild, space, telling
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive import Archive
@@ -28,6 +28,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts impo
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import Decision, Size, plan_optimize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CLEANED, FILE, check_schema
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 
 _STATEMENT_TIMEOUT = 3600
 """Seconds: a statement over all files of a large agent, such as the plan's or OPTIMIZE TABLE."""

@@ -19,7 +19,7 @@ from typing import Protocol
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.driver_errors import DatabaseLostError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import LoadGuard
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize, retried
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize, retried
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import recheck
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import FREE_PLACEHOLDER, make_plan
@@ -32,6 +32,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
     in_list,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 
 PLAN_LASTS = 120.0
 """Seconds after which a plan is made anew, to see what no single step does."""

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.load import Load, LoadGuard
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.driver_errors import DatabaseBusyError
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import Limits, StepSize, retried
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.steps import StepSize, retried
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from hypothesis import given
 from hypothesis import strategies as st
 
