@@ -53,6 +53,7 @@ held_back:
     - How many C(workflows) and C(files) stay; by C(reasons), how many workflows each keeps; C(blocks) that stay for
       reasons of their own.
     - C(by_workflow) has for each workflow its reasons with counts, such as C(file NOTUPLOADED) 3, for the first 500.
+      A row without a name is called C(#) and its id, and a name that begins with C(#) gets one more.
   returned: success
   type: dict
 reclaimable_bytes:

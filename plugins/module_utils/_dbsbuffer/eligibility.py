@@ -28,12 +28,18 @@ FINISHED = (DONE, INPUT)
 
 @dataclass(frozen=True)
 class Workflow:
-    """One row of dbsbuffer_workflow; ``in_wmbs``: its name is in wmbs_workflow."""
+    """One row of dbsbuffer_workflow.
+
+    in_wmbs: its name is in wmbs_workflow
+    namesake: lowest id of the rows of its name, None without a name. Which names are the same is the database's to say:
+             to MariaDB's collation ``A`` is ``a``, as it is where WMCore marks a workflow as completed by its name
+    """
 
     id: int
     name: str | None
     completed: int | None
     in_wmbs: bool
+    namesake: int | None
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ class FileGroup:
     state:    DONE, INPUT, NOT_UPLOADED, NOT_IN_RUCIO or UNKNOWN_STATUS
     files:    how many
     dated:    how many have a LastModificationDate; WMCore writes none, so a file's age is mostly its block's
-    newest:   the latest LastModificationDate, UNIX time, seconds
+    oldest, newest: the first and the latest LastModificationDate, UNIX time, seconds
     first, last: lowest and highest id
     """
 
@@ -74,6 +80,7 @@ class FileGroup:
     state: str
     files: int
     dated: int
+    oldest: int | None
     newest: int | None
     first: int
     last: int
@@ -128,7 +135,8 @@ class Plan:
     first, last: lowest and highest id among them; 0 where there are none
     seen:      highest id of all files when the plan was made
     oldest:    time of the oldest dated file or block among them, UNIX time, seconds
-    held:      name (or ``#<row id>`` of a row without one) -> reason -> count, for each workflow that stays
+    held:      name -> reason -> count, for each workflow that stays; ``#<row id>`` for a row without a name, and a name
+               that begins with ``#`` has one more
     held_files: how many files of workflows stay
     held_blocks: reason -> how many blocks stay for a reason of their own
     """
@@ -167,6 +175,7 @@ class _Connected:
 class _Unit:
     """All rows of one workflow name, while its facts are gathered."""
 
+    name: str
     rows: list[int] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
     files: int = 0
@@ -201,14 +210,14 @@ class _Planner:
         self._to_delete: set[int] = set()
         self._created: dict[int, int | None] = {}
         self._block_problems: dict[int, str] = {}
-        self._units: dict[str, _Unit] = defaultdict(_Unit)
-        self._unit_of: dict[int, str] = {}
-        self._filled: dict[int, str] = {}
+        self._units: dict[int, _Unit] = {}
+        self._unit_of: dict[int, int] = {}
+        self._filled: dict[int, int] = {}
         self._held_blocks: set[int] = set()
         self._seen = 0
-        self._counted: set[tuple[str, int]] = set()
+        self._counted: set[tuple[int, int]] = set()
         self._together = _Connected()
-        self._neighbours: dict[str, dict[str, str]] = defaultdict(dict)
+        self._neighbours: dict[int, dict[int, str]] = defaultdict(dict)
 
     def read_subscriptions(self, subscriptions: Iterable[Subscription]) -> None:
         for one in subscriptions:
@@ -234,10 +243,10 @@ class _Planner:
 
     def read_workflows(self, workflows: Iterable[Workflow]) -> None:
         for row in workflows:
-            name = row.name or f"#{row.id}"
-            unit = self._units[name]
+            key = row.namesake if row.name and row.namesake is not None else row.id
+            unit = self._units.setdefault(key, _Unit(_shown(row)))
             unit.rows.append(row.id)
-            self._unit_of[row.id] = name
+            self._unit_of[row.id] = key
             if not row.name:
                 unit.reasons["workflow without a name"] += 1
             if row.completed != 1:
@@ -248,21 +257,21 @@ class _Planner:
     def read_groups(self, groups: Iterable[FileGroup]) -> None:
         for group in groups:
             self._seen = max(self._seen, group.last)
-            name = self._unit_of.get(group.workflow) if group.workflow is not None else None
+            key = self._unit_of.get(group.workflow) if group.workflow is not None else None
             if group.block is not None:
-                self._put_into_block(group.block, name)
-            if name is not None:
-                self._add_group(self._units[name], name, group)
+                self._put_into_block(group.block, key)
+            if key is not None:
+                self._add_group(self._units[key], key, group)
 
-    def _put_into_block(self, block: int, name: str | None) -> None:
-        if name is None:
+    def _put_into_block(self, block: int, key: int | None) -> None:
+        if key is None:
             self._held_blocks.add(block)
         else:
-            self._filled.setdefault(block, name)
-            self._connect(name, self._filled[block], "shares a block with a workflow that stays")
+            self._filled.setdefault(block, key)
+            self._connect(key, self._filled[block], "shares a block with a workflow that stays")
         # A file of no workflow in it never goes, and neither does the block.
 
-    def _add_group(self, unit: _Unit, name: str, group: FileGroup) -> None:
+    def _add_group(self, unit: _Unit, key: int, group: FileGroup) -> None:
         unit.first = min(unit.first, group.first) if unit.files else group.first
         unit.last = max(unit.last, group.last)
         unit.files += group.files
@@ -272,17 +281,17 @@ class _Planner:
         if group.dataset in self._unsubscribed:
             unit.reasons["file of a dataset not subscribed yet"] += group.files
         created = self._created.get(group.block) if group.block is not None else None
-        unit.add_times(group.newest, group.newest)
+        unit.add_times(group.oldest, group.newest)
         if group.dated < group.files:
             unit.add_times(created, created)
-        if group.block is not None and (name, group.block) not in self._counted:
+        if group.block is not None and (key, group.block) not in self._counted:
             problem = self._block_problems.get(group.block)
             problem = problem or ("" if group.block in self._created else "block missing")
             if problem:
-                self._counted.add((name, group.block))
+                self._counted.add((key, group.block))
                 unit.reasons[problem] += 1
 
-    def _connect(self, one: str, two: str, how: str, back: str = "") -> None:
+    def _connect(self, one: int, two: int, how: str, back: str = "") -> None:
         if one != two:
             self._together.join(one, two)
             self._neighbours[one].setdefault(two, how)
@@ -310,14 +319,14 @@ class _Planner:
                 unit.reasons["shares a block with a file of no workflow"] += 1
         for unit in self._units.values():
             self._judge_age(unit)
-        staying = {self._together.root(name) for name, unit in self._units.items() if unit.reasons}
+        staying = {self._together.root(key) for key, unit in self._units.items() if unit.reasons}
         plan = Plan(seen=self._seen)
-        for name, unit in sorted(self._units.items()):
-            if self._together.root(name) in staying:
-                plan.held[name] = dict(unit.reasons) or self._reasons_of_others(name)
+        for key, unit in sorted(self._units.items()):
+            if self._together.root(key) in staying:
+                plan.held[unit.name] = dict(unit.reasons) or self._reasons_of_others(key)
                 plan.held_files += unit.files
             else:
-                _take(plan, name, unit)
+                _take(plan, unit)
         self._decide_blocks(plan, staying)
         return plan
 
@@ -331,9 +340,9 @@ class _Planner:
         elif unit.newest > self._rules.cutoff:
             unit.reasons["younger than the retention"] = 1
 
-    def _reasons_of_others(self, name: str) -> dict[str, int]:
+    def _reasons_of_others(self, key: int) -> dict[str, int]:
         # All neighbours stay as well: they hang together with what keeps this one.
-        return dict(Counter(self._neighbours[name].values()))
+        return dict(Counter(self._neighbours[key].values()))
 
     def _decide_blocks(self, plan: Plan, staying: set[Hashable]) -> None:
         reasons: Counter[str] = Counter()
@@ -354,8 +363,14 @@ class _Planner:
         plan.held_blocks = dict(reasons)
 
 
-def _take(plan: Plan, name: str, unit: _Unit) -> None:
-    plan.workflows |= {row: name for row in unit.rows}
+def _shown(row: Workflow) -> str:
+    if not row.name:
+        return f"#{row.id}"
+    return f"#{row.name}" if row.name.startswith("#") else row.name
+
+
+def _take(plan: Plan, unit: _Unit) -> None:
+    plan.workflows |= {row: unit.name for row in unit.rows}
     if not unit.files:
         return
     plan.first = min(plan.first, unit.first) if plan.files else unit.first

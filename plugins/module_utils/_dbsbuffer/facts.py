@@ -63,16 +63,17 @@ FREE_PLACEHOLDER = f"{PLACEHOLDER} AND {_WHY_STRAY} = 'none'"
 
 _WORKFLOWS = """
     SELECT w.id, w.name, w.completed,
-           CASE WHEN EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name) THEN 1 ELSE 0 END
+           CASE WHEN EXISTS (SELECT 1 FROM wmbs_workflow m WHERE m.name = w.name) THEN 1 ELSE 0 END,
+           (SELECT MIN(v.id) FROM dbsbuffer_workflow v WHERE v.name = w.name)
     FROM dbsbuffer_workflow w"""
 _BLOCKS = "SELECT b.id, b.dataset_id, b.status, b.rule_id, b.deleted, b.create_time FROM dbsbuffer_block b"
 _SUBSCRIPTIONS = "SELECT s.dataset_id, s.subscribed, s.delete_blocks FROM dbsbuffer_dataset_subscription s"
 _GROUPS = f"""
-    SELECT g.workflow, g.block_id, a.dataset_id, g.state, SUM(g.files), SUM(g.dated), MAX(g.newest),
-           MIN(g.first_id), MAX(g.last_id)
+    SELECT g.workflow, g.block_id, a.dataset_id, g.state, SUM(g.files), SUM(g.dated),
+           MIN(g.oldest), MAX(g.newest), MIN(g.first_id), MAX(g.last_id)
     FROM (SELECT c.workflow, c.block_id, c.dataset_algo, c.state, COUNT(*) files,
-                 COUNT(c.lastmodificationdate) dated, MAX(c.lastmodificationdate) newest,
-                 MIN(c.id) first_id, MAX(c.id) last_id
+                 COUNT(c.lastmodificationdate) dated, MIN(c.lastmodificationdate) oldest,
+                 MAX(c.lastmodificationdate) newest, MIN(c.id) first_id, MAX(c.id) last_id
           FROM (SELECT f.id, f.workflow, f.block_id, f.dataset_algo, f.lastmodificationdate, {STATE} state
                 FROM dbsbuffer_file f WHERE f.workflow IS NOT NULL OR f.block_id IS NOT NULL) c
           GROUP BY c.workflow, c.block_id, c.dataset_algo, c.state) g
@@ -119,7 +120,9 @@ def make_plan(connection: Connection, rules: Rules) -> Plan:
 def read_facts(connection: Connection) -> Facts:
     """The facts, each part read when it is asked for."""
     return Facts(
-        workflows=(Workflow(int(a), b, _number(c), bool(d)) for a, b, c, d in connection.stream(_WORKFLOWS)),
+        workflows=(
+            Workflow(int(a), b, _number(c), bool(d), _number(e)) for a, b, c, d, e in connection.stream(_WORKFLOWS)
+        ),
         blocks=(Block(int(a), int(b), c, d, _number(e), _number(f)) for a, b, c, d, e, f in connection.stream(_BLOCKS)),
         subscriptions=(Subscription(int(a), _number(b), _number(c)) for a, b, c in connection.stream(_SUBSCRIPTIONS)),
         groups=_groups(connection),
@@ -131,7 +134,7 @@ def read_facts(connection: Connection) -> Facts:
 
 
 def _groups(connection: Connection) -> Iterator[FileGroup]:
-    for workflow, block, dataset, state, files, dated, newest, first, last in connection.stream(_GROUPS):
+    for workflow, block, dataset, state, files, dated, oldest, newest, first, last in connection.stream(_GROUPS):
         yield FileGroup(
             _number(workflow),
             _number(block),
@@ -139,6 +142,7 @@ def _groups(connection: Connection) -> Iterator[FileGroup]:
             str(state),
             int(files),
             int(dated),
+            _number(oldest),
             _number(newest),
             int(first),
             int(last),

@@ -6,6 +6,7 @@ It is slow, knows neither SQL nor groups, and shares no code with the planner th
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from support.dbsbuffer.rows import Block, File, Rows, Workflow
@@ -26,14 +27,31 @@ class Deletable:
     blocks: frozenset[int]
 
 
-def deletable(rows: Rows, now: float, retention: float, block_rules: bool = True) -> Deletable:
-    """retention: seconds; 0: age plays no part."""
-    return _BruteForce(rows, now, retention, block_rules).answer()
+def deletable(
+    rows: Rows, now: float, retention: float, block_rules: bool = True, same_name: Callable[[str], str] = str
+) -> Deletable:
+    """retention: seconds; 0: age plays no part. same_name: makes names equal that are the same to the database."""
+    return _BruteForce(rows, now, retention, block_rules, same_name).answer()
+
+
+def oldest(rows: Rows, files: frozenset[int]) -> int | None:
+    """The earliest time that is known of any of these files."""
+    created = {row.id: row.create_time for row in rows.blocks}
+    times = [
+        created.get(file.block_id) if file.modified is None else file.modified
+        for file in rows.files
+        if file.id in files
+    ]
+    return min((time for time in times if time is not None), default=None)
 
 
 class _BruteForce:
-    def __init__(self, rows: Rows, now: float, retention: float, block_rules: bool) -> None:
+    def __init__(
+        self, rows: Rows, now: float, retention: float, block_rules: bool, same_name: Callable[[str], str]
+    ) -> None:
         self.rows = rows
+        self.name = {row.id: same_name(row.name or "") for row in rows.workflows}
+        self.wmbs_names = {same_name(name) for name in rows.wmbs_names}
         self.retention = retention
         self.latest = now - retention
         self.block_rules = block_rules
@@ -70,13 +88,13 @@ class _BruteForce:
         return bool(files or workflows)
 
     def _workflow_may_go(self, row: Workflow) -> bool:
-        same_name = [other for other in self.rows.workflows if other.name == row.name]
+        same_name = [other for other in self.rows.workflows if self.name[other.id] == self.name[row.id]]
         ids = {other.id for other in same_name}
         files = [file for file in self.rows.files if file.workflow in ids]
         return (
             bool(row.name)
             and all(other.completed == 1 for other in same_name)
-            and row.name not in self.rows.wmbs_names
+            and self.name[row.id] not in self.wmbs_names
             and self._old_enough(files)
             and all(file.id in self.going_files for file in files)
         )

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
@@ -21,15 +21,13 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
 from support.dbsbuffer.rows import File, Rows
 
 
-def facts_of(rows: Rows) -> Facts:
-    """Every part is a sorted list."""
+def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
+    """Every part is a sorted list. same_name: makes names equal that are the same to the database."""
     links, inputs, strays = _connections(rows)
     wmbs_lfns = set(rows.wmbs_lfns)
     in_wmbs = Counter(file.workflow for file in rows.files if file.workflow is not None and file.lfn in wmbs_lfns)
     return Facts(
-        workflows=_sorted(
-            Workflow(row.id, row.name, row.completed, row.name in rows.wmbs_names) for row in rows.workflows
-        ),
+        workflows=_workflows(rows, same_name),
         blocks=_sorted(
             Block(row.id, row.dataset_id, row.status, row.rule_id, row.deleted, row.create_time) for row in rows.blocks
         ),
@@ -53,6 +51,19 @@ def _sorted(values: Iterable) -> list:
     return sorted(values, key=repr)
 
 
+def _workflows(rows: Rows, same_name: Callable[[str], str]) -> list[Workflow]:
+    in_wmbs = {same_name(name) for name in rows.wmbs_names}
+    names = {row.id: None if row.name is None else same_name(row.name) for row in rows.workflows}
+    first: dict[str, int] = {}
+    for row in sorted(rows.workflows):
+        if (name := names[row.id]) is not None:
+            first.setdefault(name, row.id)
+    return _sorted(
+        Workflow(row.id, row.name, row.completed, names[row.id] in in_wmbs, first.get(names[row.id]))
+        for row in rows.workflows
+    )
+
+
 def _groups(rows: Rows) -> list[FileGroup]:
     dataset = {row.id: row.dataset_id for row in rows.assocs}
     members: dict[tuple, list[File]] = defaultdict(list)
@@ -63,7 +74,8 @@ def _groups(rows: Rows) -> list[FileGroup]:
     for key, files in members.items():
         times = [file.modified for file in files if file.modified is not None]
         ids = [file.id for file in files]
-        groups.append(FileGroup(*key, len(files), len(times), max(times, default=None), min(ids), max(ids)))
+        span = min(times, default=None), max(times, default=None)
+        groups.append(FileGroup(*key, len(files), len(times), *span, min(ids), max(ids)))
     return groups
 
 

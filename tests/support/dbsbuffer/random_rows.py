@@ -109,7 +109,9 @@ def databases(draw: Any) -> Rows:
 def _workflows(d: _Draw) -> list[Workflow]:
     rows: list[Workflow] = []
     for number in range(1, d.number(1, 6) + 1):
-        name = None if d.dirty("no name") else f"request_{number}"
+        # To MariaDB one is the other but for its task, to Oracle and to Python it is not.
+        name = d.value("like another", (f"request_{number}",), ("Request_1", "request_1 ", "#1"))
+        name = None if d.dirty("no name") else name
         for task in range(1, d.number(1, 3) + 1):
             completed = d.value("completed", (1,), (0, None, 2))
             rows.append(Workflow(len(rows) + 1, name, f"/request_{number}/Task{task}", completed))

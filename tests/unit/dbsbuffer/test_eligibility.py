@@ -22,7 +22,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.dbsbuffer.brute_force import Deletable, deletable
+from support.dbsbuffer import rows as table
+from support.dbsbuffer.brute_force import Deletable, deletable, oldest
 from support.dbsbuffer.facts_of_rows import facts_of
 from support.dbsbuffer.random_rows import CUTOFF, databases
 from support.dbsbuffer.rows import File, Parent, Rows
@@ -33,8 +34,8 @@ MONTH = Rules(NOW, retention=30 * DAY)
 NO_AGE = Rules(NOW)
 
 
-def workflow(row, name=None, completed=1, in_wmbs=False):
-    return Workflow(row, f"w{row}" if name is None else name, completed, in_wmbs)
+def workflow(row, name=None, completed=1, in_wmbs=False, namesake=None):
+    return Workflow(row, f"w{row}" if name is None else name, completed, in_wmbs, namesake or row)
 
 
 def block(number, **values):
@@ -43,7 +44,7 @@ def block(number, **values):
 
 
 def group(workflow, block=None, **values):
-    usual = {"dataset": 1, "state": DONE, "files": 2, "dated": 0, "newest": None, "first": 1, "last": 2}
+    usual = {"dataset": 1, "state": DONE, "files": 2, "dated": 0, "oldest": None, "newest": None, "first": 1, "last": 2}
     return FileGroup(workflow, block, **usual | values)
 
 
@@ -60,7 +61,7 @@ def many(*workflows, **parts) -> Plan:
 def test_what_meets_every_rule_goes():
     plan = plan_of(
         MONTH,
-        workflows=[workflow(1, "a"), workflow(2, "a"), workflow(3)],
+        workflows=[workflow(1, "a"), workflow(2, "a", namesake=1), workflow(3)],
         blocks=[block(7)],
         subscriptions=[Subscription(1, subscribed=1, delete_blocks=0)],
         groups=[group(1, 7, files=5, first=10, last=14), group(2, 7, files=1, first=20, last=20)],
@@ -115,15 +116,30 @@ def test_each_reason_to_stay(reason):
 
 @pytest.mark.parametrize("name", [None, ""])
 def test_a_row_without_a_name_stays_by_itself(name):
-    rows = [Workflow(1, name, 1, False), Workflow(2, name, 1, False), workflow(3)]
+    rows = [Workflow(1, name, 1, False, None), Workflow(2, name, 1, False, 1), workflow(3)]
     plan = plan_of(workflows=rows, groups=[group(1)])
     assert plan.held == {"#1": {"workflow without a name": 1}, "#2": {"workflow without a name": 1}}
     assert plan.workflows == {3: "w3"} and plan.held_files == 2
 
 
+def test_a_name_that_reads_like_a_row_without_one_is_another():
+    rows = [Workflow(2, None, 1, False, None), workflow(3, "#2"), workflow(4, "##2")]
+    plan = plan_of(workflows=rows, groups=[group(2), group(3)])
+    assert plan.held == {"#2": {"workflow without a name": 1}} and plan.held_files == 2
+    assert plan.workflows == {3: "##2", 4: "###2"}
+    rows = [Workflow(2, "", 1, False, None), workflow(3, "#2", completed=0)]
+    assert plan_of(workflows=rows).held == {"#2": {"workflow without a name": 1}, "##2": {"task not completed": 1}}
+
+
+def test_names_are_the_same_where_the_database_says_so():
+    rows = [workflow(1, "a"), workflow(2, "A", completed=0, namesake=1), workflow(3, "b"), workflow(4, "B")]
+    plan = plan_of(workflows=rows, groups=[group(1), group(3)])
+    assert plan.held == {"a": {"task not completed": 1}} and plan.workflows == {3: "b", 4: "B"}
+
+
 @pytest.mark.parametrize("completed", [None, 0, 2, -1])
 def test_only_one_means_completed(completed):
-    rows = [Workflow(1, "a", completed, False), Workflow(2, "a", 1, False), Workflow(3, "a", completed, False)]
+    rows = [workflow(1, "a", completed), workflow(2, "a", 1, namesake=1), workflow(3, "a", completed, namesake=1)]
     assert plan_of(workflows=rows).held == {"a": {"task not completed": 2}}
 
 
@@ -159,7 +175,7 @@ def test_every_subscription_must_be_made(subscribed):
 
 def test_all_reasons_of_a_workflow_are_told():
     plan = plan_of(
-        workflows=[workflow(1, "a", completed=0, in_wmbs=True), workflow(2, "a", in_wmbs=True)],
+        workflows=[workflow(1, "a", completed=0, in_wmbs=True), workflow(2, "a", in_wmbs=True, namesake=1)],
         groups=[group(1, state=NOT_UPLOADED), group(2, 7, files=3, dataset=2), group(1, 7, state=NOT_IN_RUCIO)],
         blocks=[block(7, status="Open")],
         subscriptions=[Subscription(2, 0, 1)],
@@ -219,7 +235,7 @@ def test_it_reaches_through_every_kind_of_coupling():
 
 
 def test_rows_of_one_name_stay_together():
-    rows = [workflow(1, completed=0), workflow(2, "a"), workflow(3, "a"), workflow(4)]
+    rows = [workflow(1, completed=0), workflow(2, "a"), workflow(3, "a", namesake=2), workflow(4)]
     plan = plan_of(workflows=rows, groups=[group(1), group(2), group(3)], links=[(1, 2), (3, 4)])
     assert sorted(plan.held) == ["a", "w1", "w4"]
     assert plan.held["w4"] == {"parent of a workflow that stays": 1}
@@ -303,6 +319,11 @@ def brute_force(rows: Rows, rules: Rules) -> Deletable:
     return deletable(rows, rules.now, rules.retention, rules.block_rules)
 
 
+def told(row: table.Workflow) -> str:
+    """How a plan calls a workflow."""
+    return f"#{row.id}" if not row.name else f"#{row.name}" if row.name[0] == "#" else row.name
+
+
 @settings(max_examples=3000)
 @given(databases())
 def test_the_plan_is_what_the_rules_say_file_by_file(rows):
@@ -310,13 +331,14 @@ def test_the_plan_is_what_the_rules_say_file_by_file(rows):
     for rules in RULES:
         plan = plan_cleanup(facts, rules)
         expected = brute_force(rows, rules)
-        assert plan.workflows == {row.id: row.name for row in rows.workflows if row.id in expected.workflows}
+        assert plan.workflows == {row.id: told(row) for row in rows.workflows if row.id in expected.workflows}
         assert sorted(plan.blocks) == sorted(expected.blocks)
         assert plan.files == len(expected.files)
         assert plan.first == min(expected.files, default=0)
         assert plan.last == max(expected.files, default=0)
+        assert plan.oldest == oldest(rows, expected.files)
         assert plan.held_files == sum(file.workflow is not None for file in rows.files) - len(expected.files)
-        assert set(plan.held) == {row.name or f"#{row.id}" for row in rows.workflows if row.id not in plan.workflows}
+        assert set(plan.held) == {told(row) for row in rows.workflows if row.id not in plan.workflows}
         assert all(reasons and min(reasons.values()) > 0 for reasons in plan.held.values())
         assert sum(plan.held_blocks.values()) == len(rows.blocks) - len(plan.blocks)
 
