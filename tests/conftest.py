@@ -3,7 +3,7 @@
 
 from hypothesis import HealthCheck, settings
 
-pytest_plugins = ["support.mariadb"]
+pytest_plugins = ["support.mariadb", "support.couch_fixtures"]
 
 # A busy machine is no defect: examples have no time limit of their own, the test has.
 settings.register_profile("shared machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,22 +18,9 @@ author:
   - dmwm.wmagent contributors (@dmwm)
 extends_documentation_fragment:
   - dmwm.wmagent.agent.info
+  - dmwm.wmagent.couchdb
+  - dmwm.wmagent.couchdb.databases
 options:
-  secrets:
-    description:
-      - The agent's C(WMAgent.secrets) on the agent, whose C(COUCH_USER), C(COUCH_PASS), C(COUCH_HOST), C(COUCH_PORT)
-        and C(COUCH_CA_FILE) tell how to reach CouchDB. The account has to be an admin.
-    type: path
-    required: true
-  databases:
-    description: Names of databases; all but CouchDB's own where empty.
-    type: list
-    elements: str
-    default: []
-  timeout:
-    description: Seconds to wait for each answer.
-    type: float
-    default: 30
   before:
     description: An earlier result of this module, with C(time) and C(databases), to tell the rate of updates since.
     type: dict
@@ -81,13 +68,16 @@ time:
 
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.secrets import read_secrets
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import databases as couch
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient, settings_from_secrets
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options import (
+    DATABASES_OPTION,
+    SERVER_OPTIONS,
+    client_from_options,
+    names_from_options,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 
@@ -139,9 +129,9 @@ def add_rates(found: dict[str, dict[str, Any]], before: Mapping[str, Any], now: 
 
 def run(params: Mapping[str, Any]) -> dict[str, Any]:
     """The reading as plain data. Raises WMAgentError."""
-    client = CouchClient(settings_from_secrets(read_secrets(Path(params["secrets"]))), params["timeout"])
+    client = client_from_options(params)
     now = time.time()
-    names = params["databases"] or couch.list_databases(client)
+    names = names_from_options(client, params)
     databases = [couch.read_database(client, name) for name in names]
     found = {database.name: database_as_dict(database) for database in databases}
     if params["before"] is not None:
@@ -160,9 +150,8 @@ def main() -> None:
     """Entry point."""
     module = AnsibleModule(
         argument_spec={
-            "secrets": {"type": "path", "required": True, "no_log": False},
-            "databases": {"type": "list", "elements": "str", "default": []},
-            "timeout": {"type": "float", "default": 30},
+            **SERVER_OPTIONS,
+            **DATABASES_OPTION,
             "before": {"type": "dict"},
         },
         supports_check_mode=True,

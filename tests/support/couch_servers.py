@@ -6,11 +6,16 @@ from __future__ import annotations
 import itertools
 import os
 import urllib.parse
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient, CouchSettings
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings
 from support.agent import processes  # noqa: F401 - makes the lab's own package importable
+from support.secrets import write_secrets
 from wmagent_lab.couch_standin import Couch, serving
 from wmagent_lab.couch_store import Store
 
@@ -43,3 +48,27 @@ def couch_database(settings: CouchSettings) -> Iterator[str]:
         yield name
     finally:
         client.request("DELETE", path)
+
+
+NO_DATABASE = DatabaseSettings("mariadb", "nobody", "db-word", "wmagent", "127.0.0.1", 1)
+
+
+def secrets_of(server: CouchSettings, folder: Path) -> str:
+    """The path of a WMAgent.secrets that leads to this server."""
+    secrets = write_secrets(folder / "WMAgent.secrets", NO_DATABASE, server.port)
+    text = secrets.read_text().replace("COUCH_USER=u\n", f"COUCH_USER={server.user}\n")
+    secrets.write_text(text.replace("COUCH_PASS=couch-word\n", f"COUCH_PASS={server.password}\n"))
+    return str(secrets)
+
+
+def write(client: CouchClient, database: str, numbers: Iterable[int], **more: Any) -> None:
+    """New documents with these ids."""
+    documents = [{"_id": str(number), "workflow": f"w{number % 3}", "text": "x" * 500} | more for number in numbers]
+    client.post(path_of(database, "_bulk_docs"), {"docs": documents})
+
+
+def delete(client: CouchClient, database: str, numbers: Iterable[int]) -> None:
+    """Tombstones in the place of these documents."""
+    rows = client.post(path_of(database, "_all_docs"), {"keys": [str(number) for number in numbers]})["rows"]
+    gone = [{"_id": row["id"], "_rev": row["value"]["rev"], "_deleted": True} for row in rows]
+    client.post(path_of(database, "_bulk_docs"), {"docs": gone})
