@@ -78,6 +78,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.login import (
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive_reader import describe, read_contents
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.one_at_a_time import keep_others_away
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.restore import restore
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -92,6 +93,8 @@ def run(params: dict[str, Any], check: bool, diff: bool) -> dict[str, Any]:
     with connect(
         settings_from_options(params), params["timeout"], read_only=check, statement_timeout=_STATEMENT_TIMEOUT
     ) as connection:
+        if not check:
+            keep_others_away(connection)
         before = count_rows(connection) if diff else {}
         done = restore(connection, contents, check=check)
     result = {

@@ -394,6 +394,18 @@ def test_others_at_the_same_time(database, tmp_path, mariadb_server):
         assert now_in(database) == now_in(other) == before
 
 
+def test_a_restore_while_another_runs(database, tmp_path):
+    cleaned, _ = played(tmp_path, task("clean", CLEANUP, login(database) | {"archive": str(tmp_path)}))
+    before = now_in(database)
+    restore = login(database) | {"archive": cleaned["clean"]["archive"]}
+    with opened(database) as session:
+        assert session.query("SELECT GET_LOCK(%s, 0)", (f"dmwm.wmagent.{database.name}",)) == [(1,)]
+        found = tried(tmp_path, {"check": (f"{RESTORE} check", restore), "real": (RESTORE, restore)})
+    assert found["check"]["changed"]
+    assert_refused(found["real"], "another cleanup or restore of database", "restore")
+    assert now_in(database) == before
+
+
 def test_limits_end_a_run_and_the_next_goes_on(database, tmp_path):
     before = now_in(database)
     stop = tmp_path / "stop"

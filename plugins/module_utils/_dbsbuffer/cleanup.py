@@ -25,6 +25,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion import Deletion, Outcome, Pace
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.one_at_a_time import keep_others_away
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import Decision, Size, plan_optimize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CLEANED, FILE, check_schema
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -104,7 +105,7 @@ class Cleanup:
         with ExitStack() as stack:
             connection = stack.enter_context(self._session())
             _check_rights(connection)
-            _keep_others_away(connection)
+            keep_others_away(connection)
             archive = self._make_archive(connection)
             if archive:
                 stack.enter_context(archive)
@@ -313,15 +314,6 @@ def _check_rights(connection: Connection) -> None:
             connection.execute(f"DELETE FROM {table} WHERE 1 = 0")
         finally:
             connection.rollback()
-
-
-def _keep_others_away(connection: Connection) -> None:
-    # On Oracle two cleanups at once get in each other's way and do no harm; MariaDB has a lock for any account.
-    if connection.dialect != MARIADB:
-        return
-    name = f"dmwm.wmagent.{connection.database}"[:64]
-    if connection.query("SELECT GET_LOCK(%s, 0)", (name,))[0][0] != 1:
-        raise WMAgentError(f"another cleanup of database {connection.database} is running; wait for it to end")
 
 
 def _keep(archive: Archive, connection: Connection, tables: Mapping[str, str]) -> None:
