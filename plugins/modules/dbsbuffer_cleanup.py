@@ -40,8 +40,10 @@ options:
       - V(rebuild) copies what stays; the agent's components have to be stopped.
       - V(auto) takes the cheaper of those that are possible now, by what a second of deleting and a sample of copying
         show.
+      - V(recover) deletes nothing. It finishes or undoes a rebuild that was interrupted, which each of the others does
+        first, so that an agent is not started beside tables of a rebuild.
     type: str
-    choices: [delete, rebuild, auto]
+    choices: [delete, rebuild, auto, recover]
     default: delete
   max_runtime:
     description: Longest time at work, a number with C(s), C(m), C(h) or C(d); no limit where left out.
@@ -286,7 +288,7 @@ def main() -> None:
         argument_spec={
             **LOGIN_OPTIONS,
             **RULE_OPTIONS,
-            "method": {"type": "str", "choices": ["delete", "rebuild", "auto"], "default": "delete"},
+            "method": {"type": "str", "choices": ["delete", "rebuild", "auto", "recover"], "default": "delete"},
             "max_runtime": {"type": "str"},
             "max_rows": {"type": "int"},
             "stop_file": {"type": "path"},

@@ -424,6 +424,24 @@ def test_limits_end_a_run_and_the_next_goes_on(database, tmp_path):
     assert {row.id for row in now_in(database).files} == {row.id for row in before.files} - gone
 
 
+def test_recovery_alone_deletes_nothing(database, tmp_path):
+    """As before the components are started: however old all is, only an interrupted rebuild's tables go."""
+    before, before_schema = now_in(database), schema(database)
+    with opened(database) as session:
+        session.execute("CREATE TABLE dbsbuffer_file__new LIKE dbsbuffer_file")
+    recover = login(database) | {"method": "recover", "retention": "0", "archive": str(tmp_path)}
+    found, _ = played(
+        tmp_path,
+        task("check", CLEANUP, recover, check_mode=True, diff=True),
+        task("real", CLEANUP, recover),
+        task("again", CLEANUP, recover),
+    )
+    assert [found[name]["changed"] for name in ("check", "real", "again")] == [True, True, False]
+    assert found["real"]["left_by_a_rebuild"] == ["dropped dbsbuffer_file__new"] and found["real"]["deleted"] == {}
+    assert found["real"]["summary"] == "dropped dbsbuffer_file__new"
+    assert now_in(database) == before and schema(database) == before_schema
+
+
 @pytest.fixture(scope="module")
 def large(mariadb_server) -> Iterator[DatabaseSettings]:
     with mariadb_agent(mariadb_server) as settings:

@@ -88,6 +88,8 @@ class Cleanup:
             check_schema(connection)
             if connection.dialect == MARIADB:
                 self.leftovers = rebuild.leftovers(connection).found
+            if self.request.method == methods.RECOVER:
+                return
             self.before = self.after = space.table_sizes(connection)
             self.plan = make_plan(connection, self.request.rules)
             self.placeholders = count_placeholders(connection, self.plan)
@@ -106,6 +108,9 @@ class Cleanup:
             connection = stack.enter_context(self._session())
             _check_rights(connection)
             keep_others_away(connection)
+            if self.request.method == methods.RECOVER:
+                self.cleaned_up = rebuild.clean_up(connection)
+                return
             archive = self._make_archive(connection)
             if archive:
                 stack.enter_context(archive)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Delete or rebuild: which is the cheaper one, by what this server is seen to do."""
+"""What a cleanup may do; delete or rebuild: which is the cheaper one, by what this server is seen to do."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
 DELETE = "delete"
 REBUILD = "rebuild"
 AUTO = "auto"
+RECOVER = "recover"
+"""Nothing but to put in order what an interrupted rebuild left."""
 
 _SAMPLE = 50_000
 _PASSES = 4

@@ -130,7 +130,8 @@ def summary(planned: Mapping[str, Any], result: Mapping[str, Any], check: bool) 
     if check:
         return f"would delete {going}; {stays}"
     if result["method"] == "none":
-        return f"nothing to delete; {stays}"
+        recovered = result["left_by_a_rebuild"]
+        return "; ".join(recovered) if recovered else f"nothing to delete; {stays}"
     done = f"deleted {result['deleted'].get(FILE, 0)} of {going}, {sum(result['deleted'].values())} rows in all"
     done += f", by {result['method']}, {result['rate']:g} files/s"
     if result["bytes_before"] is not None and result["bytes_after"] is not None:

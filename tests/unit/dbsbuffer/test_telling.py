@@ -98,7 +98,7 @@ def test_there_is_no_growth_without_time(then):
 
 def result(**changes):
     done = {"method": "delete", "deleted": {FILE: 10, "dbsbuffer_block": 2}, "rate": 5.0, "stopped_by": ""}
-    return done | {"bytes_before": 2_000_000, "bytes_after": 1_500_000} | changes
+    return done | {"bytes_before": 2_000_000, "bytes_after": 1_500_000, "left_by_a_rebuild": []} | changes
 
 
 def test_a_summary_is_one_line():
@@ -115,6 +115,7 @@ def test_a_summary_is_one_line():
     ("changes", "said", "unsaid"),
     [
         ({"method": "none"}, "nothing to delete", "deleted"),
+        ({"method": "none", "left_by_a_rebuild": ["dropped a", "dropped b"]}, "dropped a; dropped b", "stay"),
         ({"stopped_by": "max_rows"}, "ended by max_rows, run again for the rest", "nothing"),
         ({"bytes_after": None}, "5 files/s", "MB"),
         ({"deleted": {}}, "deleted 0 of 30", "MB ;"),
