@@ -42,7 +42,8 @@ demo-down: ## end the demo's processes and remove build/lab
 
 # The JVM of these tests has crashed the interpreter, rarely and for a reason not found yet: they run in a process of
 # their own, and once more where it was ended by a signal. A test that fails is never run again.
-JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py selection.py space.py support.py)
+JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
+	selection.py space.py support.py)
 
 test: lint test-images ## lint and all tests
 	@$(PYTEST) tests $(addprefix --ignore=,$(JVM_TESTS))

@@ -22,7 +22,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dbsbuffer import rows as table
-from support.dbsbuffer.brute_force import Deletable, deletable
+from support.dbsbuffer.brute_force import deletable, without
 from support.dbsbuffer.fixtures import mariadb_agent, oracle_agent
 from support.dbsbuffer.random_rows import CUTOFF, databases
 from support.dbsbuffer.rows import Rows, load, read
@@ -56,21 +56,6 @@ def clean(opener: Opener, rules: Rules, how: Pace | None = None, **options) -> O
     with opener() as connection:
         plan = make_plan(connection, rules)
     return Deletion(opener, plan, rules, how or pace(), **options).run()
-
-
-def without(rows: Rows, gone: Deletable) -> Rows:
-    """The same database without what may go."""
-    files = gone.files | gone.placeholders
-    return replace(
-        rows,
-        workflows=[row for row in rows.workflows if row.id not in gone.workflows],
-        blocks=[row for row in rows.blocks if row.id not in gone.blocks],
-        files=[row for row in rows.files if row.id not in files],
-        parents=[row for row in rows.parents if row.child not in files and row.parent not in files],
-        runlumis=[row for row in rows.runlumis if row.filename not in files],
-        file_locations=[row for row in rows.file_locations if row.filename not in files],
-        checksums=[row for row in rows.checksums if row.fileid not in files],
-    )
 
 
 def fill(opener: Opener, rows: Rows) -> Rows:

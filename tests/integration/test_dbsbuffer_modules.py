@@ -3,61 +3,35 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import random
-import socket
-import sys
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import (
-    Connection,
     DatabaseSettings,
-    connect,
 )
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.throwaway import MariaDBServer
-from support.dbsbuffer.agent_at_work import contents
 from support.dbsbuffer.brute_force import deletable
 from support.dbsbuffer.fixtures import mariadb_agent
 from support.dbsbuffer.generator import generate
+from support.dbsbuffer.modules import (
+    CLEANUP,
+    INFO,
+    RESTORE,
+    by_secrets,
+    fill,
+    login,
+    now_in,
+    opened,
+    played,
+    task,
+)
 from support.dbsbuffer.random_rows import CUTOFF
 from support.dbsbuffer.rebuilding import schema
-from support.dbsbuffer.rows import Checksum, FileLocation, Parent, Rows, load, read
-from support.dbsbuffer.schema import clear
-from support.mariadb import create_database, run_script
-from support.playbook import Outcome, run_tasks
-from support.secrets import write_secrets
 
-_numbers = itertools.count(1)
-CLEANUP, INFO, RESTORE = (f"dmwm.wmagent.dbsbuffer_{name}" for name in ("cleanup", "info", "restore"))
-Task = dict[str, Any]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """PyMySQL reads the system's certificates for every session, which takes longer than all a session does here."""
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("SSL_CERT_FILE", os.devnull)
-        yield
-
-
-def rows() -> Rows:
-    """Of everything something; placeholders have rows and links of either kind."""
-    some = contents(random.Random(3))
-    inputs = [file.id for file in some.files if file.status == "GLOBAL"]
-    going = next(file.id for file in some.files if file.workflow == 1)
-    return replace(
-        some,
-        file_locations=[*some.file_locations, *(FileLocation(number, 1) for number in inputs)],
-        checksums=[*some.checksums, *(Checksum(number, 1, "abc") for number in inputs)],
-        parents=[*some.parents, Parent(inputs[0], going)],
-    )
+pytestmark = pytest.mark.usefixtures("no_certificates")
 
 
 @pytest.fixture(scope="module")
@@ -68,75 +42,12 @@ def shared(mariadb_server) -> Iterator[DatabaseSettings]:
 
 @pytest.fixture
 def database(shared: DatabaseSettings) -> DatabaseSettings:
-    with opened(shared) as connection:
-        clear(connection)
-        load(connection, rows())
+    fill(shared)
     return shared
-
-
-def opened(settings: DatabaseSettings) -> Connection:
-    return connect(settings, 60, read_only=False)
-
-
-def now_in(settings: DatabaseSettings) -> Rows:
-    with connect(settings, 60) as connection:
-        return read(connection)
-
-
-def login(settings: DatabaseSettings) -> Task:
-    return {
-        "login_user": settings.user,
-        "login_password": settings.password,
-        "login_host": settings.host,
-        "login_port": settings.port,
-        "database_name": settings.name,
-    }
-
-
-def by_secrets(folder: Path, settings: DatabaseSettings) -> Task:
-    return {
-        "secrets": str(write_secrets(folder / "WMAgent.secrets", settings)),
-        "database_name": settings.name,
-    }
-
-
-def task(name: str, module: str, arguments: Task, **keywords: Any) -> Task:
-    return {"name": name, module: arguments, "ignore_errors": True, **keywords}
-
-
-def played(folder: Path, *tasks: Task, options: tuple[str, ...] = ()) -> tuple[dict[str, Task], Outcome]:
-    """What each task returned."""
-    hosts = {"agent": {"ansible_python_interpreter": sys.executable}}
-    outcome = run_tasks(folder / f"play{next(_numbers)}", list(tasks), hosts, *options)
-    assert set(outcome.results.get("agent", {})) == {one["name"] for one in tasks}, outcome.output
-    return outcome.results["agent"], outcome
-
-
-def tried(folder: Path, cases: dict[str, tuple[str, Task]]) -> dict[str, Task]:
-    """What modules returned in each case, ``module`` or ``module check``; several at a time, as on several hosts."""
-    hosts = {
-        name.replace(" ", "-"): {"ansible_python_interpreter": sys.executable, "kind": kind, "arguments": arguments}
-        for name, (kind, arguments) in cases.items()
-    }
-    tasks = []
-    for kind in sorted({kind for kind, _ in cases.values()}):
-        module, *check = kind.split()
-        one = task(kind, module, {}, check_mode=bool(check), when=f"kind == '{kind}'")
-        tasks.append(one | {module: "{{ arguments }}"})
-    outcome = run_tasks(folder / f"play{next(_numbers)}", tasks, hosts)
-    for _, arguments in cases.values():
-        assert str(arguments.get("login_password", "no password")) not in outcome.output
-    return {name: outcome.results[name.replace(" ", "-")][kind] for name, (kind, _) in cases.items()}
 
 
 def lines(text: str) -> dict[str, int]:
     return {table: int(count.split()[0]) for table, count in (line.split(": ") for line in text.splitlines())}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager
@@ -267,143 +178,6 @@ def test_the_password_is_shown_nowhere(database, tmp_path):
     assert shown == []
     assert database.password not in outcome.output and "wrong-word" not in outcome.output
     assert database.password not in str(outcome.results)
-
-
-def test_what_is_refused_is_one_line_and_changes_nothing(database, tmp_path, mariadb_server):
-    # Those that come as far as the lock of a cleanup have a database of their own.
-    with ExitStack() as stack:
-        alone = [stack.enter_context(mariadb_agent(mariadb_server)) for _ in range(3)]
-        for one in alone:
-            with opened(one) as connection:
-                load(connection, rows())
-        refused(database, alone, tmp_path, mariadb_server)
-
-
-def refused(
-    database: DatabaseSettings, alone: list[DatabaseSettings], tmp_path: Path, mariadb_server: MariaDBServer
-) -> None:
-    before = now_in(database)
-    own = [login(one) for one in alone]
-    file = tmp_path / "a-file"
-    file.write_text("")
-    good = login(database)
-    down = free_port()
-    bad: dict[str, tuple[Task, str]] = {
-        "negative retention": (good | {"retention": "-1d"}, "retention is '-1d'"),
-        "retention in words": (good | {"retention": "soon"}, "retention is 'soon'"),
-        "max_rows below 0": (good | {"max_rows": -1}, "max_rows is -1"),
-        "abort below pause": (good | {"threads_running_pause": 50, "threads_running_abort": 10}, "makes no sense"),
-        "a step of no time": (good | {"step_seconds": 0}, "must be more than 0"),
-        "wrong password": (good | {"login_password": "wrong-word"}, "refuses user wmagent with this password"),
-        "server down": (good | {"login_port": down}, "cannot be reached"),
-        "no such database": (good | {"database_name": "nowhere"}, "no access to database nowhere"),
-        "archive folder missing": (good | {"archive": str(tmp_path / "missing")}, "cannot be made"),
-        "archive folder not writable": (own[0] | {"archive": str(file)}, "cannot be made"),
-        "unknown replica": (own[1] | {"replicas": [f"127.0.0.1:{down}"]}, "cannot be reached"),
-        "replica that is none": (good | {"replicas": ["a:b:c"]}, "replicas is wrong"),
-        "server that replicates nothing": (own[2] | {"replicas": [f"127.0.0.1:{database.port}"]}, "SLAVE MONITOR"),
-        "a share of 30": (good | {"minimum_fragmentation": 30}, "it is a share"),
-        "no secrets": ({"secrets": str(tmp_path / "missing")}, str(tmp_path / "missing")),
-    }
-    with accounts(database, mariadb_server) as (reader, empty, lacking):
-        bad |= {
-            "SELECT only": (reader, f"lets user {reader['login_user']} not do that"),
-            "no tables": (empty, "table dbsbuffer_file"),
-            "a column less": (lacking, "column dbsbuffer_block.rule_id"),
-        }
-        also_checked = ("abort below pause", "max_rows below 0", "a share of 30", "a column less")
-        found = tried(
-            tmp_path,
-            {name: (CLEANUP, arguments) for name, (arguments, _) in bad.items()}
-            | {f"check {name}": (f"{CLEANUP} check", bad[name][0]) for name in also_checked}
-            | {f"info {name}": (INFO, bad[name][0]) for name in ("no tables",)}
-            | {"read info": (INFO, reader), "read check": (f"{CLEANUP} check", reader)},
-        )
-    for name, (_, said) in bad.items():
-        assert_refused(found[name], said, name)
-        for where in ("check", "info"):
-            if f"{where} {name}" in found:
-                assert_refused(found[f"{where} {name}"], said, f"{where} {name}")
-    assert found["read info"]["eligible"]["files"] and found["read check"]["changed"]
-    assert all(now_in(one) == before for one in (database, *alone))
-
-
-@contextmanager
-def accounts(database: DatabaseSettings, server: MariaDBServer) -> Iterator[tuple[Task, Task, Task]]:
-    """An account that may only read, a database without any table, and one with a column less."""
-    name, reader = f"wmagent_{os.getpid()}_{next(_numbers)}", f"reader_{os.getpid()}"
-    create_database(server, name)
-    with connect(server.root_settings(), read_only=False) as root, mariadb_agent(server) as lacking:
-        root.execute(f"CREATE USER '{reader}'@'127.0.0.1' IDENTIFIED BY 'reader-word'")
-        root.execute(f"GRANT SELECT ON {database.name}.* TO '{reader}'@'127.0.0.1'")
-        run_script(lacking, "ALTER TABLE dbsbuffer_block DROP COLUMN rule_id")
-        try:
-            yield (
-                login(replace(database, user=reader, password="reader-word")),
-                login(server.settings(name)),
-                login(lacking),
-            )
-        finally:
-            root.execute(f"DROP USER '{reader}'@'127.0.0.1'")
-            root.execute(f"DROP DATABASE {name}")
-
-
-def assert_refused(result: Task, said: str, name: str) -> None:
-    assert "msg" in result and "planned" not in result and "eligible" not in result, f"{name}: {result}"
-    assert said in result["msg"] and "\n" not in result["msg"], f"{name}: {result['msg']}"
-    assert len(result["msg"]) > 20 and "Traceback" not in str(result), name
-    assert not result.get("changed"), name
-
-
-def test_a_server_that_takes_no_writes(database, tmp_path, mariadb_server):
-    before = now_in(database)
-    with connect(mariadb_server.root_settings(), read_only=False) as root:
-        root.execute("SET GLOBAL read_only = 1")
-        try:
-            found, _ = played(
-                tmp_path,
-                task("check", CLEANUP, login(database), check_mode=True, diff=True),
-                task("real", CLEANUP, login(database)),
-            )
-        finally:
-            root.execute("SET GLOBAL read_only = 0")
-    assert found["check"]["changed"]
-    assert_refused(found["real"], "takes no writes", "read_only")
-    assert now_in(database) == before
-
-
-def test_others_at_the_same_time(database, tmp_path, mariadb_server):
-    """Another cleanup, and for a rebuild any session."""
-    before = now_in(database)
-    with mariadb_agent(mariadb_server) as other, opened(other) as session, opened(database):
-        load(session, rows())
-        assert session.query("SELECT GET_LOCK(%s, 0)", (f"dmwm.wmagent.{other.name}",)) == [(1,)]
-        found = tried(
-            tmp_path,
-            {
-                "rebuild": (CLEANUP, login(database) | {"method": "rebuild"}),
-                "check": (f"{CLEANUP} check", login(other)),
-                "delete": (CLEANUP, login(other)),
-                "auto": (CLEANUP, login(other) | {"method": "auto"}),
-            },
-        )
-        assert_refused(found["rebuild"], "is connected to", "session open")
-        assert found["check"]["changed"]
-        for name in ("delete", "auto"):
-            assert_refused(found[name], "another cleanup", name)
-        assert now_in(database) == now_in(other) == before
-
-
-def test_a_restore_while_another_runs(database, tmp_path):
-    cleaned, _ = played(tmp_path, task("clean", CLEANUP, login(database) | {"archive": str(tmp_path)}))
-    before = now_in(database)
-    restore = login(database) | {"archive": cleaned["clean"]["archive"]}
-    with opened(database) as session:
-        assert session.query("SELECT GET_LOCK(%s, 0)", (f"dmwm.wmagent.{database.name}",)) == [(1,)]
-        found = tried(tmp_path, {"check": (f"{RESTORE} check", restore), "real": (RESTORE, restore)})
-    assert found["check"]["changed"]
-    assert_refused(found["real"], "another cleanup or restore of database", "restore")
-    assert now_in(database) == before
 
 
 def test_limits_end_a_run_and_the_next_goes_on(database, tmp_path):

@@ -31,6 +31,14 @@ def mariadb_server(mariadb_template) -> Iterator[MariaDBServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def no_certificates() -> Iterator[None]:
+    """PyMySQL reads the system's certificates for every session, which takes longer than a test's session does."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SSL_CERT_FILE", os.devnull)
+        yield
+
+
 @pytest.fixture
 def agent_database(mariadb_server: MariaDBServer) -> Iterator[DatabaseSettings]:
     """An empty database of its own; the account has all rights on it and no other."""

@@ -7,7 +7,7 @@ It is slow, knows neither SQL nor groups, and shares no code with the planner th
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from support.dbsbuffer.rows import Block, File, Rows, Workflow
 
@@ -43,6 +43,21 @@ def oldest(rows: Rows, files: frozenset[int]) -> int | None:
         if file.id in files
     ]
     return min((time for time in times if time is not None), default=None)
+
+
+def without(rows: Rows, gone: Deletable) -> Rows:
+    """The same database without what may go."""
+    files = gone.files | gone.placeholders
+    return replace(
+        rows,
+        workflows=[row for row in rows.workflows if row.id not in gone.workflows],
+        blocks=[row for row in rows.blocks if row.id not in gone.blocks],
+        files=[row for row in rows.files if row.id not in files],
+        parents=[row for row in rows.parents if row.child not in files and row.parent not in files],
+        runlumis=[row for row in rows.runlumis if row.filename not in files],
+        file_locations=[row for row in rows.file_locations if row.filename not in files],
+        checksums=[row for row in rows.checksums if row.fileid not in files],
+    )
 
 
 class _BruteForce:

@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import (
     Connection,
     DatabaseSettings,
-    connect,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.throwaway import MariaDBServer
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import rebuild_copy
@@ -43,40 +41,6 @@ from support.dbsbuffer.rebuilding import (
     untouched,
 )
 from support.dbsbuffer.rows import Rows, read
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """PyMySQL reads the system's certificates for every session, which takes longer than all a session does here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", os.devnull)
-        yield
-
-
-@pytest.fixture(scope="module")
-def shared(mariadb_server: MariaDBServer) -> Iterator[DatabaseSettings]:
-    with mariadb_agent(mariadb_server) as found:
-        yield found
-
-
-@pytest.fixture
-def agent(shared: DatabaseSettings) -> DatabaseSettings:
-    """A database with some of everything."""
-    fill(shared, contents())
-    return shared
-
-
-@pytest.fixture
-def connection(agent: DatabaseSettings) -> Iterator[Connection]:
-    with session(agent) as found:
-        yield found
-
-
-@pytest.fixture
-def root(mariadb_server: MariaDBServer) -> Iterator[Connection]:
-    """An administrator without a database, whom the agent's account does not see."""
-    with connect(mariadb_server.root_settings(), statement_timeout=60, read_only=False) as found:
-        yield found
 
 
 @pytest.fixture

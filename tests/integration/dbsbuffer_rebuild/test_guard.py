@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -26,7 +25,6 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import Guards, session_id
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_recovery import leftovers
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
-from support.dbsbuffer.fixtures import mariadb_agent
 from support.dbsbuffer.rebuilding import (
     INPUT_ALONE,
     INPUT_GOES,
@@ -36,45 +34,10 @@ from support.dbsbuffer.rebuilding import (
     after,
     cleaned,
     contents,
-    fill,
     session,
     untouched,
 )
 from support.dbsbuffer.rows import Checksum, FileLocation, Parent, RunLumi, read
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """PyMySQL reads the system's certificates for every session, which takes longer than all a session does here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", os.devnull)
-        yield
-
-
-@pytest.fixture(scope="module")
-def shared(mariadb_server: MariaDBServer) -> Iterator[DatabaseSettings]:
-    with mariadb_agent(mariadb_server) as found:
-        yield found
-
-
-@pytest.fixture
-def agent(shared: DatabaseSettings) -> DatabaseSettings:
-    """A database with some of everything."""
-    fill(shared, contents())
-    return shared
-
-
-@pytest.fixture
-def connection(agent: DatabaseSettings) -> Iterator[Connection]:
-    with session(agent) as found:
-        yield found
-
-
-@pytest.fixture
-def root(mariadb_server: MariaDBServer) -> Iterator[Connection]:
-    """An administrator without a database, whom the agent's account does not see."""
-    with connect(mariadb_server.root_settings(), statement_timeout=60, read_only=False) as found:
-        yield found
 
 
 def test_it_is_allowed_on_a_quiet_agent(connection: Connection):

@@ -40,14 +40,6 @@ SEED = int(os.environ.get("KILL_SEED", "20260101"))
 SERVER_KILLS = 6
 
 
-@pytest.fixture(scope="module", autouse=True)
-def no_certificates() -> Iterator[None]:
-    """PyMySQL reads the system's certificates for every session, which takes longer than all a session does here."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SSL_CERT_FILE", os.devnull)
-        yield
-
-
 @pytest.fixture(scope="module")
 def shared(mariadb_server: MariaDBServer) -> Iterator[DatabaseSettings]:
     with mariadb_agent(mariadb_server) as found:
@@ -68,12 +60,6 @@ def agent(shared: DatabaseSettings) -> Iterator[DatabaseSettings]:
     yield shared
     with session(shared) as connection:
         finish(connection, leftovers(connection))
-
-
-@pytest.fixture
-def connection(agent: DatabaseSettings) -> Iterator[Connection]:
-    with session(agent) as found:
-        yield found
 
 
 def work(agent: DatabaseSettings, steps) -> None:
