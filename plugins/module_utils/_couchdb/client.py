@@ -25,13 +25,18 @@ class CouchError(WMAgentError):
 
 
 class CouchLostError(CouchError):
-    """No answer came: nobody knows whether the request was carried out."""
+    """No answer came: nobody knows whether the request was carried out. timed_out: the server may still be at it."""
+
+    def __init__(self, text: str, timed_out: bool = False) -> None:
+        super().__init__(text)
+        self.timed_out = timed_out
 
 
 @dataclass(frozen=True)
 class CouchSettings:
-    """How to reach an agent's CouchDB.
+    """How to reach a CouchDB.
 
+    user: '' for nobody in particular
     tls:  HTTPS
     ca:   file with the CA that the server's certificate must chain to; empty for the system's
     cert, key: files of a client certificate, both or neither
@@ -94,7 +99,7 @@ class CouchClient:
         scheme = "https" if settings.tls else "http"
         self._transport = Transport(
             f"{scheme}://{settings.host}:{settings.port}",
-            (settings.user, settings.password),
+            (settings.user, settings.password) if settings.user else None,
             timeout,
             _tls_context(settings),
         )
@@ -136,7 +141,7 @@ class CouchClient:
         try:
             status, answer = self._transport.request(method, path, body)
         except TimeoutError:
-            raise CouchLostError(f"{where} did not answer within {self._timeout:g} s; look at its load") from None
+            raise CouchLostError(f"{where} did not answer within {self._timeout:g} s; look at its load", True) from None
         except ssl.SSLError as error:
             raise CouchError(
                 f"{where} and this host agree on no TLS session ({error.reason or error}); "

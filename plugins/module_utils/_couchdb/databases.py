@@ -67,6 +67,7 @@ class Database:
     compacting: bool
     revs_limit: int
     purged_infos_limit: int
+    shards: int
     views: list[View] = field(default_factory=list)
 
     @property
@@ -116,6 +117,7 @@ def read_database(client: CouchClient, name: str) -> Database:
         compacting=bool(info.get("compact_running")),
         revs_limit=int(client.get(path_of(name, "_revs_limit"))),
         purged_infos_limit=int(client.get(path_of(name, "_purged_infos_limit"))),
+        shards=int(info["cluster"]["q"]),
         views=[read_view(client, name, view) for view in design_documents(client, name)],
     )
 

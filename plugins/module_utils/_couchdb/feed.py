@@ -7,6 +7,7 @@ See CouchDB's documentation of ``GET /{db}/_changes``.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -50,12 +51,14 @@ def read_pages(
 
     since: a sequence of this database; of an earlier one of the same name it means the beginning
     """
-    while True:
+    with ThreadPoolExecutor(1, thread_name_prefix="changes") as thread:
         page = read_page(client, database, since, limit, documents)
+        while not page.last:
+            # The next one is read while this one is worked on.
+            following = thread.submit(read_page, client, database, page.sequence, limit, documents)
+            yield page
+            page = following.result()
         yield page
-        if page.last:
-            return
-        since = page.sequence
 
 
 def read_page(client: CouchClient, database: str, since: str, limit: int, documents: bool = False) -> Page:

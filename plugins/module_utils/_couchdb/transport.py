@@ -43,7 +43,9 @@ class Transport:
     Raises WMAgentError where python-couchdb is missing.
     """
 
-    def __init__(self, url: str, credentials: tuple[str, str], timeout: float, context: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, url: str, credentials: tuple[str, str] | None, timeout: float, context: ssl.SSLContext | None
+    ) -> None:
         if couchdb is None:
             raise WMAgentError(
                 "python-couchdb is missing; run with the tools environment that is staged with an image, "
