@@ -174,6 +174,8 @@ def test_a_generated_database_has_what_was_asked_for(generated):
     assert told.runlumis == pytest.approx(4 * len(outputs), rel=0.05)
     assert len(rows.checksums) == 2 * len(outputs)
     assert _eligible_by_connection(rows, set(told.eligible_names), names) == told.eligible_files
+    merged = {file.lfn for file in outputs if file.status == "InDBS" and "unmerged" not in file.lfn}
+    assert merged <= set(rows.wmbs_lfns) and len(merged) > 1600
     # Workflows that ran at the same time have their files side by side.
     changes = sum(names[one.workflow] != names[two.workflow] for one, two in pairwise(outputs))
     assert changes > len(outputs) / 10

@@ -80,7 +80,8 @@ def generate(
             _add_keys(connection, table, definitions)
         written = runlumis.result()
         # The optimizer's statistics would follow some time later.
-        connection.query(f"ANALYZE TABLE {', '.join([*_LARGE, 'dbsbuffer_workflow', 'dbsbuffer_block'])}")
+        analyzed = (*_LARGE, "dbsbuffer_workflow", "dbsbuffer_block", "wmbs_file_details")
+        connection.query(f"ANALYZE TABLE {', '.join(analyzed)}")
     return Generated(
         files=files,
         eligible_files=life.eligible_files,
@@ -152,6 +153,11 @@ def _write_lists(connection: Connection, life: AgentLife) -> None:
     _insert(connection, "wmbs_workflow (spec, name, task, owner, alt_fs_close, injected)", wmbs)
     _insert(connection, "wmbs_file_details (lfn, merged)", [(lfn, 1) for lfn in life.wmbs_lfns])
     put_into_fileset(connection)
+    # WMCore leaves the row of each file that a merge job wrote behind for good, used by nothing.
+    connection.execute(
+        "INSERT INTO wmbs_file_details (lfn, merged) SELECT f.lfn, 1 FROM dbsbuffer_file f WHERE f.status = 'InDBS' "
+        "AND f.lfn NOT LIKE '%unmerged%' AND NOT EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = f.lfn)"
+    )
 
 
 def _insert(connection: Connection, head: str, rows: Iterable[Sequence[Any]]) -> None:
