@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -16,7 +17,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings
 from support.agent import processes  # noqa: F401 - makes the lab's own package importable
 from support.secrets import write_secrets
-from wmagent_lab.couch_standin import Couch, serving
+from wmagent_lab.couch_standin import VERSION, Couch, serving
 from wmagent_lab.couch_store import Store
 
 KINDS = ["stand-in", *(["real"] if os.environ.get("COUCHDB_URL") else [])]
@@ -29,12 +30,20 @@ _numbers = itertools.count(1)
 def couch_server(kind: str) -> Iterator[CouchSettings]:
     """A server of that kind."""
     if kind == "stand-in":
-        with serving(Couch(Store(None, 1)), "u", "couch-word") as port:
-            yield CouchSettings("127.0.0.1", port, "u", "couch-word")
+        with stand_in() as (settings, _):
+            yield settings
     else:
         url = urllib.parse.urlsplit(os.environ["COUCHDB_URL"].split()[0])
         words = [urllib.parse.unquote(word or "") for word in (url.username, url.password)]
         yield CouchSettings(url.hostname or "", url.port or 5984, *words, url.scheme == "https")
+
+
+@contextmanager
+def stand_in(version: str = VERSION) -> Iterator[tuple[CouchSettings, Couch]]:
+    """The lab's stand-in, and what makes things go wrong in it (``couch.faults``)."""
+    couch = Couch(Store(None, 1), version=version)
+    with serving(couch, "u", "couch-word") as port:
+        yield CouchSettings("127.0.0.1", port, "u", "couch-word"), couch
 
 
 @contextmanager
@@ -72,3 +81,21 @@ def delete(client: CouchClient, database: str, numbers: Iterable[int]) -> None:
     rows = client.post(path_of(database, "_all_docs"), {"keys": [str(number) for number in numbers]})["rows"]
     gone = [{"_id": row["id"], "_rev": row["value"]["rev"], "_deleted": True} for row in rows]
     client.post(path_of(database, "_bulk_docs"), {"docs": gone})
+
+
+def add_leaf(client: CouchClient, database: str, name: str, revision: str, deleted: bool = False) -> None:
+    """A leaf of its own of a document: a conflict, or one that lost against a tombstone or was deleted."""
+    number, _, digest = revision.partition("-")
+    document = {"_id": name, "_rev": revision, "_revisions": {"start": int(number), "ids": [digest]}}
+    documents = [document | ({"_deleted": True} if deleted else {"text": revision})]
+    client.post(path_of(database, "_bulk_docs"), {"docs": documents, "new_edits": False})
+
+
+def live(client: CouchClient, database: str) -> dict[str, tuple[frozenset[str], str]]:
+    """Id -> all leaf revisions and the winner's body as text, of each live document."""
+    rows = client.get(path_of(database, "_changes?style=all_docs&include_docs=true"))["results"]
+    return {
+        row["id"]: (frozenset(leaf["rev"] for leaf in row["changes"]), json.dumps(row["doc"], sort_keys=True))
+        for row in rows
+        if not row.get("deleted")
+    }

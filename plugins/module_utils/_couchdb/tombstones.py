@@ -48,7 +48,7 @@ class Found:
 
 @dataclass
 class Progress:
-    """What came of one database.
+    """What came of one database so far.
 
     tombstones: found since the last run; held: those that stay, by reason; unknown: what could not be found out
     stopped_by: why it ended before its end, '' where it did not
@@ -118,15 +118,14 @@ def find_tombstones(
         yield _find(page, guard, min_age, clock())
 
 
-def count_tombstones(client: CouchClient, database: str, guard: Guard, min_age: float, limits: Limits) -> Progress:
-    """What :func:`purge_tombstones` would purge. Changes nothing. Raises WMAgentError."""
-    progress = Progress(database, unknown=guard.unknown)
-    for found in find_tombstones(client, database, guard, min_age):
+def count_tombstones(client: CouchClient, progress: Progress, guard: Guard, min_age: float, limits: Limits) -> None:
+    """Note what :func:`purge_tombstones` would purge. Changes nothing. Raises WMAgentError."""
+    progress.unknown = guard.unknown
+    for found in find_tombstones(client, progress.name, guard, min_age):
         _count(progress, found)
         if reason := limits.reason(0):
             progress.stopped_by = reason
             break
-    return progress
 
 
 def _count(progress: Progress, found: Found) -> None:
@@ -137,20 +136,23 @@ def _count(progress: Progress, found: Found) -> None:
 
 def purge_tombstones(
     client: CouchClient,
-    database: str,
+    progress: Progress,
     guard: Guard,
     min_age: float,
     limits: Limits,
     in_flight: int,
     note: Callable[[Progress], None] = lambda progress: None,
-) -> Progress:
-    """Purge a database's tombstones. Raises WMAgentError; what was purged by then is purged, the next run goes on.
+) -> None:
+    """Purge a database's tombstones, and note how far that came; where something is unknown, only count them.
 
-    note: told how far it has come, after each page
+    note: told of the progress after each page
+
+    Raises WMAgentError; what was purged by then is purged, and the next run goes on.
     """
-    progress = Progress(database, unknown=guard.unknown)
     if guard.unknown:
-        return count_tombstones(client, database, guard, min_age, limits)
+        count_tombstones(client, progress, guard, min_age, limits)
+        return
+    database = progress.name
     info = read_database(client, database)
     started = time.monotonic()
     with (
@@ -172,7 +174,6 @@ def purge_tombstones(
                 break
         warmer.wait()
     progress.seconds = time.monotonic() - started
-    return progress
 
 
 def _purge_page(going: list[Leaves], purger: Purger, warmer: Warmer, limits: Limits, progress: Progress) -> None:
