@@ -186,7 +186,9 @@ def test_what_is_no_reading_is_an_error(wrong):
 
 def test_a_proxy_that_says_nothing_of_its_kind():
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=answer_once, args=(listener, b"HTTP/1.1 502 Bad gateway\r\n\r\nnothing here"))
+        thread = threading.Thread(
+            target=answer_once, args=(listener, b"HTTP/1.1 502 Bad gateway\r\nContent-Length: 12\r\n\r\nnothing here")
+        )
         thread.start()
         settings = CouchSettings("127.0.0.1", listener.getsockname()[1], "u", "p")
         with pytest.raises(CouchError, match="is no JSON"):
