@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.certificates import make_certificate
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -47,7 +48,7 @@ def registry(folder: Path, *, accounts: bool = False, tls: bool = False) -> Iter
     if program is None:
         pytest.skip("docker-registry is not installed; apt install docker-registry")
     folder.mkdir(parents=True, exist_ok=True)
-    ca_file = _make_certificate(folder) if tls else None
+    ca_file = make_certificate(folder) if tls else None
     for _attempt in range(5):
         port = _free_port()
         config = folder / "config.yml"
@@ -76,13 +77,6 @@ def _config(folder: Path, port: int, accounts: bool, tls: bool) -> str:
         (folder / "accounts").write_text(f"{USER}:{entry.replace('$2b$', '$2y$')}\n")
         lines += [f"auth: {{htpasswd: {{realm: test, path: {folder / 'accounts'}}}}}"]
     return "\n".join(lines) + "\n"
-
-
-def _make_certificate(folder: Path) -> Path:
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", "key.pem", "-out", "certificate.pem"]
-    subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=60)
-    return folder / "certificate.pem"
 
 
 def _free_port() -> int:
