@@ -15,8 +15,8 @@ description:
     by the sizes before and after. One that left a file as it was is C(gained nothing), never C(done).
   - A part is due where it gives back O(minimum_gain) or more, and either O(minimum_fragmentation) of its file or
     O(large_gain).
-  - A compaction begins only where as much is free as its live part takes, and O(minimum_free) beside. Where nobody can
-    tell how much is free, none does.
+  - A compaction begins only where its new files fit, which take what is live in a view, and up to twice that in a
+    database, and O(minimum_free) beside. Where nobody can tell how much is free, none does.
   - A compaction ends only where it copies faster than others write. One that did not catch up for two minutes is
     C(not converging), and is waited for no longer.
   - CouchDB has no way to end a compaction. One that goes on when the run ends is told in RV(resume), and the next run
@@ -49,7 +49,7 @@ options:
     type: str
     default: 7d
   minimum_free:
-    description: Bytes that have to stay free beside a compaction's new file.
+    description: Bytes that have to stay free beside a compaction's new files.
     type: int
     default: 1073741824
   data_directory:
@@ -123,7 +123,7 @@ free_bytes:
   returned: success
   type: int
 worst_case_bytes:
-  description: Bytes that the compactions need at worst, which is the largest whole file that is due.
+  description: Bytes that the compactions may need at worst, one at a time, all of a file being in use by then.
   returned: success
   type: int
 progress:

@@ -349,7 +349,7 @@ def test_the_module_through_ansible(tmp_path):
     }
     assert check["changed"] and real["changed"] and check["compacted"] == []
     assert check["planned"] == real["planned"] and check["diff"] == real["diff"]
-    assert check["worst_case_bytes"] == max(one["file"] for one in real["planned"])
+    assert check["worst_case_bytes"] >= max(one["file"] for one in real["planned"])
     assert [one["state"] for one in real["compacted"]] == ["done", "done"]
     assert real["gained_bytes"] == sum(one["before"] - one["after"] for one in real["compacted"]) > 0
     assert "2 due: 2 done" in real["summary"] and real["resume"] == {} and real["free_bytes"] > 0
