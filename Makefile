@@ -40,13 +40,16 @@ demo: images ## three agents deployed by hand, rolled to a new release
 demo-down: ## end the demo's processes and remove build/lab
 	@if [ -x $(PLAY) ]; then $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent; fi
 
+# A test file at a time on each of two processes, in this order, since the longest come first.
+PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
+
 # The JVM of these tests has crashed the interpreter, rarely and for a reason not found yet: they run in a process of
 # their own, and once more where it was ended by a signal. A test that fails is never run again.
 JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
 	selection.py space.py support.py)
 
 test: lint test-images ## lint and all tests
-	@$(PYTEST) tests $(addprefix --ignore=,$(JVM_TESTS))
+	@$(PYTEST) tests $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS))
 	@code=0; $(PYTEST) $(JVM_TESTS) || code=$$?; if [ $$code -ge 128 ]; then $(PYTEST) $(JVM_TESTS); else exit $$code; fi
 
 molecule: images ## the scenarios alone; SCENARIO=upgrade runs one

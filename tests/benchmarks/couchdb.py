@@ -77,7 +77,7 @@ def tombstones_per_second() -> list[Row]:
             ratio = statistics.median(ours) / statistics.median(against)
             rows.append(
                 Row(
-                    f"couchdb: tombstones purged per second, {'views follow' if indexed else 'no view built'}",
+                    f"couchdb: tombstones purged per second, {'views follow' if indexed else 'no views'}",
                     "/s",
                     statistics.median(ours),
                     statistics.median(against),

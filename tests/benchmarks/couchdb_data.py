@@ -73,11 +73,12 @@ def tombstone(number: int) -> dict[str, object]:
 
 @contextmanager
 def jobdump(client: CouchClient, live: int, deleted: int, indexed: bool = True) -> Iterator[str]:
-    """The name of a new database with so many documents, its views built; dropped afterwards."""
+    """The name of a new database with so many documents; dropped afterwards. indexed: with views, which are built."""
     name = f"bench{os.getpid()}_{next(_numbers)}/jobs"
     client.put(path_of(name))
     try:
-        client.put(path_of(name, "_design/JobDump"), {"language": "javascript", "views": _VIEWS})
+        if indexed:
+            client.put(path_of(name, "_design/JobDump"), {"language": "javascript", "views": _VIEWS})
         with ThreadPoolExecutor(3) as threads:
             list(
                 threads.map(lambda start: _fill(client, name, start, live, deleted), range(0, live + deleted, _AT_ONCE))
