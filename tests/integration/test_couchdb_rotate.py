@@ -3,18 +3,28 @@
 
 from __future__ import annotations
 
+import fcntl
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import rotation, rotation_checks, rotation_copy
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient, CouchError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
+    CouchClient,
+    CouchError,
+    CouchLostError,
+    CouchSettings,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import Disks
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_database
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.modules import couchdb_rotate
 from support.couch_rotating import RULES, contents, copies_of, make_run, rotate, rotating, settings_of
-from support.couch_servers import write
+from support.couch_servers import couch_server, delete, secrets_of, write
+from support.playbook import run_tasks
 
 
 @pytest.fixture
@@ -84,7 +94,7 @@ def test_what_few_tombstones_have_is_left_alone(couch_client: CouchClient, datab
 def held(run) -> list[str]:
     run.look()
     assert not run.due
-    return list(run.held_back.values())[0]
+    return next(iter(run.held_back.values()))
 
 
 def test_nothing_is_rotated_while_others_may_write(couch_client: CouchClient, database: str, monkeypatch):
@@ -187,17 +197,18 @@ def test_a_copy_that_is_not_the_same_is_never_trusted(couch_client: CouchClient,
     assert contents(couch_client, database) == before and not copies_of(couch_client, database)
 
 
+class Steps:
+    """Ends a run the n-th time it is asked."""
+
+    def __init__(self, count: int) -> None:
+        self.left = count
+
+    def reason(self, rows: int) -> str:
+        self.left -= 1
+        return "max_runtime" if self.left < 0 else ""
+
+
 def test_a_run_that_has_no_time_left_goes_on_the_next_time(couch_client: CouchClient, database: str):
-    class Steps:
-        """Ends a run the n-th time it is asked."""
-
-        def __init__(self, count: int) -> None:
-            self.left = count
-
-        def reason(self, rows: int) -> str:
-            self.left -= 1
-            return "max_runtime" if self.left < 0 else ""
-
     before = contents(couch_client, database)
     noted, runs = [], 0
     while True:
@@ -212,6 +223,28 @@ def test_a_run_that_has_no_time_left_goes_on_the_next_time(couch_client: CouchCl
     assert runs > 2 and len(set(noted)) > 1, noted
     assert run.rotated[0].resumed and contents(couch_client, database) == before
     assert len(copies_of(couch_client, database)) == 1
+
+
+def test_a_copy_that_was_spoilt_before_the_next_run_is_not_trusted(couch_client: CouchClient, database: str):
+    before = contents(couch_client, database)
+    limits = Steps(10**9)
+    run = make_run(couch_client, database, limits=limits)
+    run.look()
+    verify = rotation.Rotation._verify_copy
+
+    def no_time_left(self, *words):
+        verify(self, *words)
+        limits.left = 0
+
+    with pytest.MonkeyPatch.context() as patches:
+        patches.setattr(rotation.Rotation, "_verify_copy", no_time_left)
+        run.run()
+    (copy,) = copies_of(couch_client, database)
+    assert run.stopped_by and contents(couch_client, copy) == before
+    delete(couch_client, copy, [5])
+    again = rotate(couch_client, database)
+    assert "that are not the" in again.held_back[database][0] and not again.rotated
+    assert contents(couch_client, database) == before and not copies_of(couch_client, database)
 
 
 def rotation_marker_after(client: CouchClient, copy: str) -> str:
@@ -240,6 +273,94 @@ def test_a_database_is_made_as_it_was(couch_client: CouchClient, couch):
         info = couch_client.get(path_of(name))
         assert (info["cluster"]["q"], info["props"], info["doc_count"]) == (3, {"partitioned": True}, 10)
         assert info["doc_del_count"] == 0
+
+
+def test_an_index_that_takes_longer_is_waited_for():
+    asked: list[str] = []
+
+    class Client(CouchClient):
+        def __init__(self, slow: int) -> None:
+            super().__init__(CouchSettings("h", 1, "", ""))
+            self.slow = slow
+
+        def get(self, path):
+            asked.append(path)
+            if path.endswith("_design_docs"):
+                return {"rows": [{"id": "_design/a/b"}, {"id": "_design/filters"}]}
+            if "_view" in path:
+                self.slow -= 1
+                if self.slow >= 0:
+                    raise CouchLostError("slow", timed_out=True)
+                return {}
+            return {"_id": "_design/a/b", "views": {"v w": {}}} if "a%2Fb" in path else {"_id": "_design/filters"}
+
+    times = iter(range(100))
+    assert rotation_copy.build_indexes(Client(3), "x/y", 50, asked.append, lambda: next(times)) == {}
+    assert asked[-1] == "/x%2Fy/_design/filters"
+    assert asked.count("/x%2Fy/_design/a%2Fb/_view/v%20w?limit=1&reduce=false") == 4
+    with pytest.raises(WMAgentError, match="still building the index"):
+        rotation_copy.build_indexes(Client(99), "x/y", 50, asked.append, lambda: next(times))
+
+
+def test_the_module_through_ansible(tmp_path):
+    with couch_server("stand-in") as server, rotating(server) as database:
+        client = CouchClient(server)
+        before = contents(client, database)
+        secrets = secrets_of(server, tmp_path)
+        asked = {"secrets": secrets, "components_stopped": True, "minimum_tombstones": 50, "databases": [database]}
+        asked |= {"minimum_tombstone_share": 0.5, "free_bytes": 10**9}
+        task = {"dmwm.wmagent.couchdb_rotate": asked}
+        tasks = [
+            {"name": "look", "check_mode": True, "diff": True} | task,
+            {"name": "rotate", "diff": True} | task,
+            {"name": "again"} | task,
+        ]
+        outcome = run_tasks(tmp_path / "play", tasks, {"agent": {"ansible_python_interpreter": sys.executable}})
+        assert outcome.code == 0, outcome.output
+        look, done, again = (outcome.results["agent"][name] for name in ("look", "rotate", "again"))
+        assert look["changed"] and done["changed"] and not again["changed"]
+        assert look["planned"] == done["planned"] and look["diff"] == done["diff"] and not look["rotated"]
+        assert look["summary"].startswith(f"would rotate ({database}: 81 tombstones beside ")
+        told = done["rotated"][database]
+        assert told["finished"] and told["documents"] == len(before) and told["bytes_after"] < told["bytes_before"]
+        assert again["copies"][0]["name"] == told["copy"] and again["copies"][0]["kept_until"] > 0
+        assert contents(client, database) == before and "couch-word" not in outcome.output
+
+
+def test_the_module_tells_what_is_wrong_in_one_line(tmp_path):
+    with couch_server("stand-in") as server:
+        secrets = secrets_of(server, tmp_path)
+        params = {
+            "secrets": secrets,
+            "databases": [],
+            "timeout": 5,
+            "max_runtime": None,
+            "stop_file": None,
+            "components_stopped": False,
+            "minimum_tombstone_share": 0.9,
+            "minimum_tombstones": 1,
+            "keep_copy_for": "7d",
+            "abandoned_after": "30d",
+            "index_timeout": "1h",
+            "in_flight": 1,
+            "data_directory": None,
+            "free_bytes": None,
+        }
+        for wrong, said in (
+            ({"minimum_tombstone_share": 1.5}, "minimum_tombstone_share is 1.5"),
+            ({"minimum_tombstones": -1}, "minimum_tombstones is -1"),
+            ({"in_flight": 0}, "in_flight is 0"),
+            ({"keep_copy_for": "soon"}, "keep_copy_for is 'soon'"),
+            ({"timeout": 0}, "timeout is 0 s"),
+        ):
+            with pytest.raises(WMAgentError, match=said):
+                couchdb_rotate.run_from_options(params | wrong)
+        with Path(secrets).open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            with pytest.raises(WMAgentError, match="another couchdb_rotate works"), couchdb_rotate.alone(secrets):
+                pass
+        with couchdb_rotate.alone(secrets):
+            pass
 
 
 def test_a_name_that_only_looks_like_a_copys_is_left_alone(couch_client: CouchClient, database: str):

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import NoReturn
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import leaves, rotation_copy
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient
@@ -110,6 +111,12 @@ class Rotation:
         """Go on with one whose old database is there, unchanged. Raises WMAgentError."""
         self.result.copy = copy
         self.result.resumed = True
+        if marker.stage is not Stage.COPYING:
+            # It was complete when the marker was written, which may be long ago.
+            try:
+                self._verify_copy(copy, marker, self._batches(marker))
+            except GivenUpError as error:
+                self._give_up(copy, error)
         return self._copy_and_replace(copy, marker)
 
     def finish(self, copy: str, marker: Marker) -> Rotated:
@@ -130,12 +137,15 @@ class Rotation:
                 raise GivenUpError(f"{self._database}: {'; '.join(reasons)}")
             self._check_unchanged(marker)
         except GivenUpError as error:
-            give_up(self._client, self._database, copy)
-            raise GivenUpError(f"{error}. The copy was dropped, and {self._database} is as it was") from None
+            self._give_up(copy, error)
         with _timed(self.result, "delete"):
             self._note(f"{self._database}: is replaced")
             rotation_copy.remove(self._client, self._database)
         return self._fill(copy, marker)
+
+    def _give_up(self, copy: str, error: GivenUpError) -> NoReturn:
+        give_up(self._client, self._database, copy)
+        raise GivenUpError(f"{error}. The copy was dropped, and {self._database} is as it was") from None
 
     def _copy(self, copy: str, marker: Marker) -> Marker:
         client, limit = self._client, marker.state.revs_limit
