@@ -11,7 +11,12 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import rotation, rotation_checks, rotation_copy
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import (
+    leaves,
+    rotation,
+    rotation_checks,
+    rotation_copy,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
     CouchClient,
     CouchError,
@@ -223,6 +228,30 @@ def test_a_run_that_has_no_time_left_goes_on_the_next_time(couch_client: CouchCl
     assert runs > 2 and len(set(noted)) > 1, noted
     assert run.rotated[0].resumed and contents(couch_client, database) == before
     assert len(copies_of(couch_client, database)) == 1
+
+
+@pytest.mark.parametrize("what", ["a document is missing", "a body is another"])
+def test_a_new_database_that_lacks_something_is_not_complete(
+    couch_client: CouchClient, database: str, monkeypatch, what: str
+):
+    before = contents(couch_client, database)
+    write_leaves = leaves.write_leaves
+
+    def spoil(client, target, documents):
+        spoilt = documents if target != database else {name: some for name, some in documents.items() if name != "5"}
+        write_leaves(client, target, spoilt)
+        if len(spoilt) < len(documents) and what == "a body is another":
+            write_leaves(client, target, {"5": [documents["5"][0] | {"text": "y"}]})
+
+    monkeypatch.setattr(leaves, "write_leaves", spoil)
+    with pytest.raises(WMAgentError, match="lacks something of 1 documents .* such as 5; .* not complete yet"):
+        rotate(couch_client, database)
+    monkeypatch.undo()
+    (copy,) = copies_of(couch_client, database)
+    assert contents(couch_client, copy) == before
+    if what == "a document is missing":
+        assert rotate(couch_client, database).rotated[0].finished
+        assert contents(couch_client, database) == before
 
 
 def test_a_copy_that_was_spoilt_before_the_next_run_is_not_trusted(couch_client: CouchClient, database: str):
