@@ -17,7 +17,7 @@ description:
     O(large_gain).
   - A compaction begins only where its new files fit, which take what is live in a view, and up to twice that in a
     database, and O(minimum_free) beside. Where nobody can tell how much is free, none does.
-  - A compaction ends only where it copies faster than others write. One that did not catch up for two minutes is
+  - A compaction ends only where it copies faster than others write. One that did not catch up for ten minutes is
     C(not converging), and is waited for no longer.
   - CouchDB has no way to end a compaction. One that goes on when the run ends is told in RV(resume), and the next run
     waits for it.

@@ -241,6 +241,19 @@ def test_none_is_begun_while_couchdb_compacts_by_itself():
         assert [one.state for one in run.outcomes] == [DONE, DONE]
 
 
+def test_the_end_of_one_that_runs_already_is_waited_for():
+    with faulty() as (couch, client, name):
+        couch.faults.compaction_seconds = 1.0
+        client.post(path_of(name, "_compact"), {})
+        client.post(path_of(name, "_compact", "Jobs"), {})
+        run = compaction(client, name)
+        run.look()
+        assert {one.why for one in run.decisions} == {planning.RUNS}
+        run.run()
+        assert not run.outcomes and not run.running and not run.stopped_by
+        assert not client.get("/_active_tasks")
+
+
 def test_what_was_compacted_meanwhile_is_not_compacted_again():
     with faulty() as (_, client, name):
         run = compaction(client, name, rules=Rules(0.3, 100_000, 10**12, 0, 0))

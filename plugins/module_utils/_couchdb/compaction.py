@@ -56,7 +56,8 @@ STILL_RUNNING = "still running"
 NOT_CONVERGING = "not converging"
 
 ADVICE = {
-    GAINED_NOTHING: "is its disk full? CouchDB's log tells why a compaction ended",
+    GAINED_NOTHING: "is its disk full? CouchDB's log tells why a compaction ended, and what it wrote until then, its "
+    ".compact files, stays on the disk until the next one",
     GAINED_LITTLE: "less than half of what was unused; was its disk full, or was much written meanwhile?",
     NOT_CONVERGING: "others write faster than it copies; compact while the components are stopped or in a quiet hour, "
     "or rotate the database",
@@ -75,7 +76,7 @@ class Pace:
     shortest: float = 0.25
     longest: float = 5.0
     settle: float = 5.0
-    patience: float = 120.0
+    patience: float = 600.0
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,10 @@ class Compaction:
                 return
             self.client.post(path_of(name, "_view_cleanup"), {})
             self.cleaned_up.append(name)
-        for decision in self.due:
+        if any(decision.why == planning.RUNS for decision in self.decisions):
+            # Often an earlier run's that went on after its deadline; the one who asks again wants to see its end.
+            self._wait_for_others()
+        for decision in [] if self.stopped_by else self.due:
             self._wait_for_others()
             if self.stopped_by or self._ends():
                 return
@@ -168,7 +172,7 @@ class Compaction:
             self._remember(outcome)
             advice = ADVICE.get(outcome.state)
             if advice:
-                self.warn(f"{decision.part}: its compaction is {outcome.state}; {advice}")
+                self.warn(f"{decision.part}: {outcome.state}; {advice}")
             if self.stopped_by:
                 return
         self.free = self.disks().free or self.free
@@ -261,7 +265,7 @@ class Compaction:
         try:
             known = read_note(self.client, part.database, NOTE)
             if ended and self.rules.worth_it(outcome.after):
-                new = known | {part.view: {"at": round(time.time()), "reclaimable": outcome.after.reclaimable}}
+                new = known | {part.view: {"at": int(time.time()), "reclaimable": outcome.after.reclaimable}}
             else:
                 new = {view: value for view, value in known.items() if not (ended and view == part.view)}
             if new and new != known:

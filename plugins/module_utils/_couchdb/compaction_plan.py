@@ -167,13 +167,14 @@ def _held_back(part: Part, rules: Rules, remembered: Remembered | None, now: flo
         return Decision(part, False, RUNS, "CouchDB compacts it now")
     if not rules.worth_it(sizes):
         return Decision(part, False, BELOW, f"would give back {sizes.reclaimable} bytes ({sizes.fragmentation:.0%})")
-    if remembered is None or now - remembered.at >= rules.leave_alone:
+    # One that is noted for a time to come was noted by a clock that went wrong, and holds nothing back.
+    if remembered is None or not 0 <= now - remembered.at < rules.leave_alone:
         return None
     if sizes.reclaimable > 2 * remembered.reclaimable:
         return None
     days = (now - remembered.at) / 86400
     return Decision(
-        part, False, LEFT_ALONE, f"its last compaction, {max(days, 0):.1f} days ago, could not give this back either"
+        part, False, LEFT_ALONE, f"its last compaction, {days:.1f} days ago, could not give this back either"
     )
 
 

@@ -113,6 +113,7 @@ def test_what_the_last_compaction_left_is_left_alone_for_a_while():
     days = 86400.0
     assert decide(part(1000, 1), remembered={("jobs", ""): Remembered(NOW - 6 * days, 999)})[0].why == "left alone"
     assert decide(part(1000, 1), remembered={("jobs", ""): Remembered(NOW - 7 * days, 999)})[0].due
+    assert decide(part(1000, 1), remembered={("jobs", ""): Remembered(NOW + 1, 999)})[0].due
     assert decide(part(1000, 1), remembered={("jobs", "View"): Remembered(NOW, 999)})[0].due
     grown = decide(part(2000, 1), remembered={("jobs", ""): Remembered(NOW, 999)})
     assert grown[0].due  # more than twice as much as then
