@@ -244,7 +244,7 @@ def test_a_new_database_that_lacks_something_is_not_complete(
             write_leaves(client, target, {"5": [documents["5"][0] | {"text": "y"}]})
 
     monkeypatch.setattr(leaves, "write_leaves", spoil)
-    with pytest.raises(WMAgentError, match="lacks something of 1 documents .* such as 5; .* not complete yet"):
+    with pytest.raises(WMAgentError, match=r"lacks something of 1 documents .* such as 5; .* not complete yet"):
         rotate(couch_client, database)
     monkeypatch.undo()
     (copy,) = copies_of(couch_client, database)
