@@ -21,11 +21,10 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.settings imp
     write_change,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.modules import couchdb_settings
 from support.couch import serving as canned
-from support.couch_servers import couch_database, couch_server, secrets_of
+from support.couch_servers import couch_database, couch_server, secrets_of, stand_in
 from support.playbook import run_tasks
-from wmagent_lab.couch_standin import Couch, serving
-from wmagent_lab.couch_store import Store
 
 # A channel that no list of channels names does nothing, and this limit of [purge] writes a line into a log only.
 OWN = {"purge": {"index_lag_warn_seconds": 86401}, "smoosh": {"wmagent_test": {"min_priority": 3, "from": "20:00"}}}
@@ -104,10 +103,15 @@ def test_dead_sections_of_a_server_are_found(couch_client):
     assert len(found) == 1 and "min_priority = 5.00" in found[0].translation
 
 
-def test_what_cannot_be_written_or_read_is_one_line(couch, couch_client):
-    wrong = CouchClient(CouchSettings(couch.host, couch.port, couch.user, "wrong"))
-    with pytest.raises(WMAgentError, match="check COUCH_USER and COUCH_PASS"):
-        read_config(wrong)
+def test_what_cannot_be_read_is_one_line():
+    # Not with a real server, which locks an account after five wrong passwords.
+    with stand_in() as (settings, _):
+        wrong = CouchClient(CouchSettings(settings.host, settings.port, settings.user, "wrong"))
+        with pytest.raises(WMAgentError, match="check COUCH_USER and COUCH_PASS"):
+            read_config(wrong)
+    no_admin = canned(lambda *asked: (403, {"error": "forbidden", "reason": "You are not a server admin."}))
+    with no_admin as forbidden, pytest.raises(WMAgentError, match=r"refuses user u .You are not a server admin"):
+        read_config(CouchClient(forbidden))
     with canned(lambda *asked: (200, b"<html>proxy</html>")) as proxy, pytest.raises(WMAgentError, match="is no JSON"):
         read_config(CouchClient(proxy))
     with canned(lambda *asked: (200, {"odd": 1})) as odd, pytest.raises(WMAgentError, match="with no settings"):
@@ -115,9 +119,8 @@ def test_what_cannot_be_written_or_read_is_one_line(couch, couch_client):
 
 
 def test_a_value_that_is_another_afterwards_is_an_error():
-    couch = Couch(Store(None, 1))
-    with serving(couch, "u", "couch-word") as port:
-        client = CouchClient(CouchSettings("127.0.0.1", port, "u", "couch-word"))
+    with stand_in() as (settings, couch):
+        client = CouchClient(settings)
         couch.faults.on("PUT .*_config/purge", answer=(200, ""))
         with pytest.raises(WMAgentError, match="unknown_config_value"):
             write_change(client, Change("", "purge", "max_revisions_number", None, "5"))
@@ -125,6 +128,32 @@ def test_a_value_that_is_another_afterwards_is_an_error():
         couch.faults.on("PUT .*_config/purge", answer=(200, ""))
         with pytest.raises(WMAgentError, match=r"has '7' for \[purge\] max_revisions_number after '5' was written"):
             write_change(client, Change("", "purge", "max_revisions_number", "7", "5"))
+
+
+class Failed(Exception):  # noqa: N818 - Ansible's word
+    """The module failed, and told this."""
+
+
+def test_a_module_that_fails_half_way_tells_what_it_wrote(tmp_path):
+    with stand_in() as (settings, couch):
+        couch.faults.on("PUT .*_config/smoosh.wmagent_test/min_priority", lose="before")
+        params = NONE | OWN | {"secrets": secrets_of(settings, tmp_path), "databases": [], "timeout": 20}
+
+        class Module:
+            check_mode, _diff = False, False
+
+            def __init__(self) -> None:
+                self.params = params
+
+            def fail_json(self, **told) -> None:
+                raise Failed(told)
+
+        with pytest.raises(Failed) as failed:
+            couchdb_settings.run(Module())  # type: ignore[arg-type]
+        told = failed.value.args[0]
+        assert told["changed"] and [one["key"] for one in told["changes"]] == ["index_lag_warn_seconds", "from"]
+        assert "2 of 3 settings were written, run the same task again" in told["msg"]
+        assert couch.store.config["smoosh.wmagent_test"] == {"from": "20:00"}
 
 
 def test_the_module_through_ansible(tmp_path):
