@@ -165,7 +165,7 @@ def choice_as_dict(choice: Choice, rates: Rates) -> dict[str, Any]:
     return {
         "choice": choice.choice,
         "reason": choice.reason,
-        "seconds": {key: round(value, 1) for key, value in choice.seconds.items()},
+        "seconds": {key: round(value, 3) for key, value in choice.seconds.items()},
         "measured": rates.measured,
         "rates": numbers,
     }
