@@ -12,7 +12,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.modules import couchdb_info
 from support.couch import serving as canned
-from support.couch_servers import couch_database, couch_server, delete, secrets_of, write
+from support.couch_servers import couch_database, couch_server, delete, secrets_of, stand_in, write
 from support.playbook import run_tasks
 
 VIEW = {"language": "javascript", "views": {"all": {"map": "function (doc) { emit(doc.workflow, 1); }"}}}
@@ -67,9 +67,9 @@ def test_updates_between_two_readings_make_a_rate(couch, couch_client, couch_db,
 def test_what_cannot_be_read_is_one_line(couch, tmp_path):
     with pytest.raises(WMAgentError, match="has no database nowhere/jobs"):
         ask(couch, tmp_path, databases=["nowhere/jobs"])
-    wrong = CouchSettings(couch.host, couch.port, couch.user, "wrong")
-    with pytest.raises(WMAgentError, match="check COUCH_USER and COUCH_PASS"):
-        ask(wrong, tmp_path)
+    # Not on a real server: from 3.4 on it locks an account for a while after a few of these.
+    with stand_in() as (server, _), pytest.raises(WMAgentError, match="check COUCH_USER and COUCH_PASS"):
+        ask(CouchSettings(server.host, server.port, server.user, "wrong"), tmp_path)
     with canned(lambda *asked: (200, b"<html>proxy</html>")) as proxy, pytest.raises(WMAgentError, match="is no JSON"):
         ask(proxy, tmp_path)
     with canned(lambda *asked: (200, {"odd": 1})) as odd, pytest.raises(WMAgentError, match="no list of names"):

@@ -106,19 +106,17 @@ def test_leftovers_of_archived_workflows_go_first(couch, couch_client, couch_db,
 def test_what_is_refused_is_one_line(couch, couch_client, couch_db, tmp_path):
     write(couch_client, couch_db, range(3))
     delete(couch_client, couch_db, range(3))
-    wrong = CouchSettings(couch.host, couch.port, couch.user, "wrong")
-    refused: list[tuple[CouchSettings, dict[str, Any], str]] = [
-        (couch, {"databases": ["nowhere/jobs"]}, "has no database nowhere/jobs"),
-        (couch, {"min_age": "-1d"}, "min_age is '-1d'"),
-        (couch, {"abandoned_after": "soon"}, "abandoned_after is 'soon'"),
-        (couch, {"max_runtime": "a while"}, "max_runtime is 'a while'"),
-        (couch, {"in_flight": 0}, "in_flight is 0"),
-        (couch, {"timeout": 0}, "timeout is 0"),
-        (wrong, {}, "check COUCH_USER and COUCH_PASS"),
+    refused: list[tuple[dict[str, Any], str]] = [
+        ({"databases": ["nowhere/jobs"]}, "has no database nowhere/jobs"),
+        ({"min_age": "-1d"}, "min_age is '-1d'"),
+        ({"abandoned_after": "soon"}, "abandoned_after is 'soon'"),
+        ({"max_runtime": "a while"}, "max_runtime is 'a while'"),
+        ({"in_flight": 0}, "in_flight is 0"),
+        ({"timeout": 0}, "timeout is 0"),
     ]
-    for server, options, said in refused:
+    for options, said in refused:
         with pytest.raises(WMAgentError, match=said) as error:
-            run(server, tmp_path, couch_db, **options)
+            run(couch, tmp_path, couch_db, **options)
         assert "\n" not in str(error.value) and couch.password not in str(error.value)
     with canned(lambda *asked: (200, b"<html>proxy</html>")) as proxy, pytest.raises(WMAgentError, match="is no JSON"):
         run(proxy, tmp_path, couch_db)
@@ -134,6 +132,11 @@ def test_somebody_who_is_no_admin_purges_nothing(tmp_path):
         couch.faults.on("/_purge$", times=-1, answer=(403, {"error": "forbidden", "reason": "You are no admin."}))
         with pytest.raises(WMAgentError, match="refuses user u"):
             run(server, tmp_path, "jobs")
+        # Not on a real server: from 3.4 on it locks an account for a while after a few of these.
+        wrong = CouchSettings(server.host, server.port, server.user, "wrong")
+        with pytest.raises(WMAgentError, match="check COUCH_USER and COUCH_PASS") as error:
+            run(wrong, tmp_path, "jobs")
+        assert "\n" not in str(error.value) and "wrong" not in str(error.value)
 
 
 def killed_at(number: int, server: CouchSettings, folder: Path, name: str) -> None:
