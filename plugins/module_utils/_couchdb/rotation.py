@@ -11,12 +11,16 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from typing import NoReturn
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import leaves, rotation_copy
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
+    CouchClient,
+    CouchError,
+    CouchLostError,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_database
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.leaves import Batches, Tally
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.notes import read_note, remove_note, write_note
@@ -128,7 +132,7 @@ class Rotation:
     def _copy_and_replace(self, copy: str, marker: Marker) -> Rotated:
         try:
             if marker.stage is Stage.COPYING:
-                marker = self._copy(copy, marker)
+                marker = self._copy_or_give_up(copy, marker)
             self.result.stopped_by = self._limits.reason(0)
             if marker.stage is Stage.COPYING or self.result.stopped_by:
                 return self.result
@@ -146,6 +150,15 @@ class Rotation:
     def _give_up(self, copy: str, error: GivenUpError) -> NoReturn:
         give_up(self._client, self._database, copy)
         raise GivenUpError(f"{error}. The copy was dropped, and {self._database} is as it was") from None
+
+    def _copy_or_give_up(self, copy: str, marker: Marker) -> Marker:
+        try:
+            return self._copy(copy, marker)
+        except (CouchLostError, GivenUpError):
+            raise
+        except WMAgentError as error:
+            # Where the disk is full, say, a copy that stays there is the last thing that the agent needs.
+            raise GivenUpError(str(error)) from None
 
     def _copy(self, copy: str, marker: Marker) -> Marker:
         client, limit = self._client, marker.state.revs_limit
@@ -273,8 +286,10 @@ def give_up(client: CouchClient, database: str, copy: str) -> None:
     if not rotation_copy.exists(client, database):
         raise WMAgentError(f"{database} is gone, so {copy} is not dropped")
     rotation_copy.remove(client, copy)
-    if read_note(client, database, NOTE).get("copy") == copy:
-        remove_note(client, database, NOTE)
+    # A full disk takes no note's removal either; a note whose copy is gone does no harm.
+    with suppress(CouchError):
+        if read_note(client, database, NOTE).get("copy") == copy:
+            remove_note(client, database, NOTE)
 
 
 def file_bytes(client: CouchClient, database: str) -> int:
