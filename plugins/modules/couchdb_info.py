@@ -11,7 +11,7 @@ version_added: 0.1.0
 description:
   - Measures every database and the index of every design document, which are found, not listed by hand. For each it
     tells the bytes of the file, those in use and those of the documents themselves, live documents and tombstones,
-    fragmentation, the limits on revisions and purges, and what runs now.
+    fragmentation, what each remedy would give back, the limits on revisions and purges, and what runs now.
   - With O(before), tells how fast each is written to.
   - Reads only what CouchDB says of itself, no document.
 author:
@@ -49,6 +49,10 @@ databases:
     - C(views) has C(file), C(active), C(external), C(fragmentation), C(compacting), C(updating) and C(purges_behind) of
       each design document that has an index.
     - C(updates_per_second) with O(before), where the database is the same as then.
+    - C(remedies) tells for C(compact), C(purge) (with the compaction that follows) and C(rotate) the bytes that each
+      would give back (C(gives_back)) and the C(seconds) it takes, both estimated; M(dmwm.wmagent.couchdb_strategy)
+      measures the seconds on this server.
+    - C(cheapest_remedy) is the quickest of those that give nearly all back, empty where there is nothing to give.
   returned: success
   type: dict
 reclaimable_bytes:
@@ -68,6 +72,7 @@ time:
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -78,6 +83,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options impo
     client_from_options,
     names_from_options,
 )
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.remedies import cheapest, remedies_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 
@@ -94,6 +100,7 @@ def sizes_as_dict(sizes: couch.Sizes) -> dict[str, Any]:
 def database_as_dict(database: couch.Database) -> dict[str, Any]:
     """One database as plain data."""
     purged = couch.sequence(database.purge_seq)
+    remedies = remedies_of(database)
     return {
         **sizes_as_dict(database.sizes),
         "documents": database.documents,
@@ -112,6 +119,8 @@ def database_as_dict(database: couch.Database) -> dict[str, Any]:
             }
             for view in database.views
         },
+        "remedies": {name: asdict(remedy) for name, remedy in remedies.items()},
+        "cheapest_remedy": cheapest(remedies),
     }
 
 

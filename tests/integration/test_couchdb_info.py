@@ -35,6 +35,9 @@ def test_documents_tombstones_and_views_are_told(couch, couch_client, couch_db, 
     assert one["tombstone_share"] == pytest.approx(40 / 52, abs=0.001)
     assert one["file"] >= one["active"] > 0 and 0 <= one["fragmentation"] < 1
     assert one["revs_limit"] == 1000 and one["purged_infos_limit"] == 1000
+    assert one["remedies"].keys() == {"compact", "purge", "rotate"}
+    assert one["remedies"]["purge"]["gives_back"] > one["remedies"]["compact"]["gives_back"] > 0
+    assert one["cheapest_remedy"] in one["remedies"]
     assert list(one["views"]) == ["Jobs"]
     assert one["views"]["Jobs"]["purges_behind"] == 0 and one["views"]["Jobs"]["file"] > 0
 
