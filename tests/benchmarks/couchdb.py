@@ -10,11 +10,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import trial
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_database
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.feed import read_pages
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_guard import make_guard
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_requests import Purger, read_largest_batch
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation import Rotation
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_copy import remove
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_run import Rules
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.strategy import PURGE, ROTATE, Work, choose
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.tombstones import Progress, purge_tombstones
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 
@@ -173,8 +178,45 @@ def what_the_agent_feels() -> list[Row]:
     return [compared("couchdb: an agent's requests during cleanup, p99", "ms", during, alone, 3, used, note)]
 
 
+def rotate(client: CouchClient, name: str) -> float:
+    """Seconds that a rotation takes, watching for writers included; the kept copy is dropped afterwards, untimed."""
+    started = time.monotonic()
+    time.sleep(Rules().observation)
+    rotated = Rotation(client, name, Limits(None, None, None)).begin()
+    seconds = time.monotonic() - started
+    if not rotated.finished:
+        raise RuntimeError(f"{name} was not rotated")
+    remove(client, rotated.copy)
+    return seconds
+
+
+def purge_or_rotate() -> list[Row]:
+    """A jobdump of mostly tombstones: what the strategy chooses, against the other."""
+    seconds: dict[str, float] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    with server() as client:
+        with jobdump(client, LIVE, DELETED) as name:
+            rates = trial.measure(client, name)
+            found = read_database(client, name)
+            work = Work(found.documents, found.tombstones, sum(view.sizes.active for view in found.views))
+            choice = choose(work, rates, 10_000, [])
+            seconds[PURGE] = purge(client, name) + compact(client, name)
+            sizes[PURGE] = file_sizes(client, name)
+        with jobdump(client, LIVE, DELETED) as name:
+            seconds[ROTATE] = rotate(client, name)
+            sizes[ROTATE] = file_sizes(client, name)
+        used = versions(**server_version(client))
+    (other,) = {PURGE, ROTATE} - {choice.choice}
+    final = ", ".join(f"{way}: {sizes[way][0] / 1e6:.1f} MB and views {sizes[way][1] / 1e6:.1f} MB" for way in sizes)
+    expected = ", ".join(f"{way} {choice.seconds[way]:.0f} s" for way in sizes)
+    note = f"{LIVE} live, {DELETED} tombstones; chose {choice.choice} (expected {expected}); final {final}"
+    row = compared("couchdb: what auto chose", "s", [seconds[choice.choice]], [seconds[other]], 1, used, note, "≤ 1 ×")
+    return [row]
+
+
 BENCHMARKS: dict[str, Benchmark] = {
     "couchdb tombstones purged per second": tombstones_per_second,
+    "couchdb purge or rotate": purge_or_rotate,
     "couchdb size after cleanup": size_after_cleanup,
     "couchdb requests during cleanup": what_the_agent_feels,
 }
