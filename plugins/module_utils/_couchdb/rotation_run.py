@@ -119,14 +119,20 @@ class Run:
         for copy, decision in self.decisions:
             if decision.step is Step.LEAVE:
                 self.held_back[copy.database] = [f"{copy.name}: {decision.reason}"]
-        disks = self.disks()
-        waiting = [*(one.name for one in self.candidates), *(copy.database for copy in self._steps(Step.CONTINUE))]
+        # What was begun comes first, and is told even where it cannot go on.
+        begun = {
+            copy.database: f"{decision.reason}, into {copy.name}"
+            for copy, decision in self.decisions
+            if decision.step is Step.CONTINUE
+        }
+        room = {one.name: checks.lacks_room(one, self.disks()) for one in self.candidates}
+        waiting = [*begun, *room]
         for name in waiting:
             reasons = [] if self.rules.components_stopped else [checks.NOT_STOPPED]
-            reasons += self._replicated(name)
-            reasons += [line for one in self.candidates if one.name == name for line in checks.lacks_room(one, disks)]
+            reasons += [*self._replicated(name), *room.get(name, ())]
             if reasons:
-                self.held_back.setdefault(name, []).extend(reasons)
+                told = [begun[name]] if name in begun else []
+                self.held_back.setdefault(name, []).extend([*told, *reasons])
         quiet = [name for name in waiting if name not in self.held_back]
         for name in sorted(checks.written_meanwhile(self.client, quiet, self.rules.observation)):
             self.held_back[name] = [checks.WRITTEN]
