@@ -24,6 +24,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client impor
     CouchSettings,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_database
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_guard import make_guard
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_run import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.transport import Transport
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
@@ -186,7 +187,10 @@ def test_what_the_agent_writes_into_a_half_filled_database_is_kept(kind: tuple[s
         client.put(path_of(database, known[-2]), edited | {"edited": "by the agent"})
         client.put(path_of(database, missing), {"made": "by the agent"})
         ours = contents(client, database)
+        # What the agent deleted has to stay deleted, so that its tombstone is still needed.
+        assert "run couchdb_rotate first" in make_guard(client, database, 0, 10).unknown[0]
         run = rotate(client, database, rules=Rules())
+        assert make_guard(client, database, 0, 10).unknown == []
         assert run.rotated[0].finished and run.rotated[0].written_meanwhile and not run.held_back
         after = contents(client, database)
         assert after.keys() == (before.keys() | {"5000"}) - {known[-1]}

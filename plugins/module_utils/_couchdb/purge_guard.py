@@ -20,6 +20,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.replications
     read_checkpoints,
     read_replications,
 )
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_marker import is_unfinished
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 NOT_REPLICATED = "not replicated yet"
@@ -112,6 +113,9 @@ def make_guard(client: CouchClient, database: str, abandoned_before: float, time
     try:
         replications = read_replications(client)
         checkpoints = read_checkpoints(client, database)
+        # What the agent deleted of a half-filled database would come back with the rest.
+        if is_unfinished(client, database):
+            guard.unknown.append(f"the rotation of {database} is not finished; run couchdb_rotate first")
     except WMAgentError as error:
         guard.unknown.append(str(error))
         return guard

@@ -140,6 +140,16 @@ def read_marker(client: CouchClient, copy: str) -> Marker | None:
     return Marker.from_note(copy, note) if note else None
 
 
+def is_unfinished(client: CouchClient, database: str) -> bool:
+    """Whether a database is a new one that is not known to be complete. Raises WMAgentError."""
+    note = read_note(client, database, NOTE)
+    copy = str(note.get("copy", ""))
+    if note.get("role") != NEW or client.find(path_of(copy)) is None:
+        return False
+    marker = read_marker(client, copy)
+    return marker is not None and marker.stage in (Stage.COPYING, Stage.COMPLETE)
+
+
 def write_marker(client: CouchClient, copy: str, marker: Marker) -> None:
     """Raises CouchError."""
     write_note(client, copy, NOTE, marker.as_note())
