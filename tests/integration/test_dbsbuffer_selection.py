@@ -246,6 +246,41 @@ def test_the_oldest_file_counts_not_the_newest_of_its_kind(agent):
     assert plan.oldest == OLD - 5
 
 
+USES = {
+    "nothing": ((), False),
+    "a fileset": (("INSERT INTO wmbs_fileset_files (fileid, fileset, insert_time) VALUES (1, 1, 0)",), True),
+    "a child": (("INSERT INTO wmbs_file_parent (child, parent) VALUES (2, 1)",), True),
+    "a job": (
+        (
+            "SET SESSION foreign_key_checks = 0",
+            "INSERT INTO wmbs_job_assoc (job, fileid) VALUES (1, 1)",
+            "SET SESSION foreign_key_checks = 1",
+        ),
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("use", USES)
+def test_a_row_of_wmbs_counts_where_something_there_uses_it(agent, use):
+    """Either for a file of a workflow or for a placeholder."""
+    statements, stays = USES[use]
+    if use == "a job" and agent.connection.dialect != MARIADB:
+        pytest.skip("a job needs rows in a dozen tables, but for MariaDB's way around them")
+    for file, reason in ((WORLD.files[0], "file still in WMBS"), (INPUT, "input still in WMBS")):
+        agent.fill(more(files=[INPUT], parents=[Parent(10, 30)]))
+        agent.connection.begin()
+        for number, lfn in ((1, file.lfn), (2, "/store/other")):
+            agent.connection.execute(f"INSERT INTO wmbs_file_details (id, lfn) VALUES ({number}, '{lfn}')")
+        for statement in statements:
+            agent.connection.execute(statement)
+        agent.connection.commit()
+        plan = facts.make_plan(agent.connection, AGED)
+        assert plan.held == ({"one": {reason: 1}} if stays else {})
+        assert facts.count_placeholders(agent.connection, plan) == int(not stays)
+        agent.connection.rollback()
+
+
 def test_dataset_rules_are_those_of_the_files_own_dataset(agent):
     subscriptions = [Subscription(1, 1, "T1", 1, 1), Subscription(2, 1, "T2", 1, 0), Subscription(3, 2, "T1", 0)]
     blocks = [WORLD.blocks[0]._replace(deleted=1), WORLD.blocks[1]._replace(deleted=0)]

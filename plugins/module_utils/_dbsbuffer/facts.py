@@ -28,6 +28,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import (
     NEVER_REGISTERED,
     USED_IN_WMBS,
+    WMBS_FILES_IN_USE,
     in_list,
 )
 
@@ -44,22 +45,26 @@ STATE = f"""CASE
 PLACEHOLDER = "n.workflow IS NULL AND n.status = 'GLOBAL' AND n.block_id IS NULL"
 """A row ``n`` of dbsbuffer_file that only stands for an input."""
 
+_IN_WMBS_ITSELF = f"EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lfn AND {USED_IN_WMBS})"
+_UNSUBSCRIBED = """EXISTS (SELECT 1 FROM dbsbuffer_algo_dataset_assoc a
+                 INNER JOIN dbsbuffer_dataset_subscription s ON s.dataset_id = a.dataset_id
+                 WHERE a.id = n.dataset_algo AND (s.subscribed IS NULL OR s.subscribed <> 1))"""
 _WHY_STRAY = f"""CASE
     WHEN n.block_id IS NOT NULL OR n.status IS NULL OR n.status <> 'GLOBAL' THEN 'linked to a file of no workflow'
     WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.child
                  WHERE x.parent = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
     WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.parent
                  WHERE x.child = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
-    WHEN EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lfn AND {USED_IN_WMBS}) THEN 'input still in WMBS'
-    WHEN EXISTS (SELECT 1 FROM dbsbuffer_algo_dataset_assoc a
-                 INNER JOIN dbsbuffer_dataset_subscription s ON s.dataset_id = a.dataset_id
-                 WHERE a.id = n.dataset_algo AND (s.subscribed IS NULL OR s.subscribed <> 1))
-        THEN 'input of a dataset not subscribed yet'
+    WHEN {_IN_WMBS_ITSELF} THEN 'input still in WMBS'
+    WHEN {_UNSUBSCRIBED} THEN 'input of a dataset not subscribed yet'
     ELSE 'none' END"""
 """Why a row ``n`` of dbsbuffer_file without a workflow stays; ``none``: a placeholder that may go with its children."""
 
 FREE_PLACEHOLDER = f"{PLACEHOLDER} AND {_WHY_STRAY} = 'none'"
-"""A placeholder without a reason of its own to stay."""
+"""A placeholder that goes once all its neighbours have: each of them is a file of a workflow."""
+
+UNNEEDED_PLACEHOLDER = f"{PLACEHOLDER} AND NOT {_IN_WMBS_ITSELF} AND NOT {_UNSUBSCRIBED}"
+"""A placeholder that neither WMBS nor a subscription needs; what it is linked to is for others to look at."""
 
 _WORKFLOWS = """
     SELECT w.id, w.name, w.completed,
@@ -99,8 +104,9 @@ _INPUTS = f"""
     FROM (SELECT u.workflow, MIN(u.workflow) OVER (PARTITION BY u.node) first_workflow FROM ({_ONE_END}) u) e
     WHERE e.first_workflow <> e.workflow"""
 _IN_WMBS = f"""
-    SELECT f.workflow, COUNT(*) FROM wmbs_file_details w INNER JOIN dbsbuffer_file f ON f.lfn = w.lfn
-    WHERE f.workflow IS NOT NULL AND {USED_IN_WMBS} GROUP BY f.workflow"""
+    SELECT f.workflow, COUNT(*) FROM {WMBS_FILES_IN_USE} u
+    INNER JOIN wmbs_file_details w ON w.id = u.fileid INNER JOIN dbsbuffer_file f ON f.lfn = w.lfn
+    WHERE f.workflow IS NOT NULL GROUP BY f.workflow"""
 _STRAYS = f"""
     SELECT u.workflow, b.why, COUNT(DISTINCT b.id)
     FROM (SELECT n.id, {_WHY_STRAY} why FROM dbsbuffer_file n WHERE n.workflow IS NULL) b
@@ -157,7 +163,7 @@ def count_placeholders(connection: Connection, plan: Plan) -> int:
 def going_placeholder(plan: Plan) -> str:
     """Condition for a placeholder ``n`` that goes with the plan's files: all that it is linked to goes."""
     stays = f"(o.workflow IS NULL OR NOT {in_list('o.workflow', plan.workflows)})"
-    return FREE_PLACEHOLDER + "".join(
+    return UNNEEDED_PLACEHOLDER + "".join(
         f" AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.{other} "
         f"WHERE l.{mine} = n.id AND {stays})"
         for mine, other in (("parent", "child"), ("child", "parent"))

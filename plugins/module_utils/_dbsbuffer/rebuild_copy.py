@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import FREE_PLACEHOLDER
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import (
+    FREE_PLACEHOLDER,
+    UNNEEDED_PLACEHOLDER,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_tables import (
     COLUMNS,
     NEW,
@@ -37,7 +40,7 @@ def going(workflows: Iterable[int], placeholders: bool) -> str:
     listed = _listed(workflows)
     goes = f"n.workflow IN ({listed})"
     if placeholders:
-        goes += f""" OR ({FREE_PLACEHOLDER}
+        goes += f""" OR ({UNNEEDED_PLACEHOLDER}
             AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.child
                             WHERE l.parent = n.id AND (o.workflow IS NULL OR o.workflow NOT IN ({listed})))
             AND NOT EXISTS (SELECT 1 FROM dbsbuffer_file_parent l INNER JOIN dbsbuffer_file o ON o.id = l.parent

@@ -61,6 +61,11 @@ WMCore's Subscription.deleteEverything leaves the row of each file that a merge 
 in the job group's fileset and in the merged one, and each is a reason not to delete it with the other.
 """
 
+WMBS_FILES_IN_USE = """(SELECT x.fileid FROM wmbs_fileset_files x
+    UNION SELECT x.fileid FROM wmbs_job_assoc x
+    UNION SELECT x.parent FROM wmbs_file_parent x)"""
+"""The ids of the same rows, of which there are far fewer than are left behind: for a look at all of them."""
+
 _LIST = 1000
 """Values in one list: Oracle takes no more (ORA-01795)."""
 

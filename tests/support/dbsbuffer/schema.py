@@ -40,6 +40,8 @@ CLEARED = (
     "dbsbuffer_dataset",
     "dbsbuffer_location",
     "wmbs_workflow",
+    "wmbs_job_assoc",
+    "wmbs_file_parent",
     "wmbs_fileset_files",
     "wmbs_fileset",
     "wmbs_file_details",
