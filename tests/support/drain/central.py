@@ -88,10 +88,10 @@ def secrets_for(folder: Path, database: DatabaseSettings, couch_port: int, urls:
     return path
 
 
-def make_queue(couch: Couch, database: str) -> None:
-    """A workqueue's database without elements."""
+def make_queue(couch: Couch, database: str, design: Mapping[str, Any] | None = None) -> None:
+    """A workqueue's database without elements. design: its couchapp, VIEWS where None."""
     couch.answer("PUT", f"/{database}", None)
-    design = {"_id": "_design/WorkQueue", "language": "javascript", "views": VIEWS}
+    design = design or {"_id": "_design/WorkQueue", "language": "javascript", "views": VIEWS}
     couch.answer("PUT", f"/{database}/_design/WorkQueue", design)
 
 
