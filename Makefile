@@ -46,7 +46,7 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 # The JVM of these tests has crashed the interpreter, rarely and for a reason not found yet: they run in a process of
 # their own, and once more where it was ended by a signal. A test that fails is never run again.
 JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
-	selection.py space.py support.py)
+	selection.py space.py support.py) tests/integration/test_drain_database.py
 
 test: lint test-images ## lint and all tests
 	@$(PYTEST) tests $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS))

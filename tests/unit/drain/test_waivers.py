@@ -88,3 +88,10 @@ def test_nothing_is_lost_and_nothing_that_nobody_knows_is_waived(counts, waivers
         assert one.waiver.at_most is None or one.blocker.count <= one.waiver.at_most
     verdict = judge(remaining, set(SOURCES), [], NOW, 3600).verdict
     assert (verdict == DRAINED) == (len(waived) == len(blockers))
+
+
+@pytest.mark.parametrize("signal", [name for name, one in SIGNALS.items() if one.kind == UNKNOWN])
+def test_what_nobody_knows_is_not_waived_by_its_name(signal):
+    waiver = Waiver(signal, "why", "who", NOW + 9)
+    blockers = blockers_of([Counted(signal, 1)])
+    assert apply_waivers(blockers, [waiver], NOW) == (blockers, [])
