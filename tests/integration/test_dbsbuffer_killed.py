@@ -7,6 +7,7 @@ import itertools
 import multiprocessing
 import os
 import random
+import re
 import signal
 import threading
 from collections import Counter
@@ -218,12 +219,17 @@ def check(killable: Killable, method: str, first: Path) -> int:
     now = killable.read()
     assert_whole(now, killable.rows)
     if method == "delete":
-        assert schema(killable.database) == killable.schema
+        assert without_next_ids(schema(killable.database)) == without_next_ids(killable.schema)
     second = finish(killable, method)
     assert killable.read() == killable.left
-    assert schema(killable.database) == killable.schema
+    assert without_next_ids(schema(killable.database)) == without_next_ids(killable.schema)
     put_back(killable, second, first)
     return len(killable.rows.files) - len(now.files)
+
+
+def without_next_ids(dump: str) -> str:
+    """A killed MariaDB may have forgotten some of them; that a cleanup leaves them is tested without a kill."""
+    return re.sub(r" AUTO_INCREMENT=\d+", "", dump)
 
 
 @pytest.mark.parametrize(("method", "kills"), [("delete", KILLS), ("rebuild", REBUILD_KILLS)])
