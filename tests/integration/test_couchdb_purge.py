@@ -150,6 +150,19 @@ def test_a_run_that_ends_early_is_gone_on_with(couch_client, couch_db, tmp_path)
     assert purge(couch_client, couch_db, limits=Limits(None, None, stop)).purged == 50
 
 
+def test_with_a_share_of_the_time_it_pauses_and_comes_to_the_same(couch_client, couch_db, monkeypatch):
+    write(couch_client, couch_db, range(250))
+    delete(couch_client, couch_db, range(240))
+    pauses: list[float] = []
+    monkeypatch.setattr(f"{purge_tombstones.__module__}.time.sleep", pauses.append)
+    started = time.monotonic()
+    done = purge(couch_client, couch_db, share=0.25)
+    took = time.monotonic() - started
+    assert (done.purged, done.stopped_by, len(pauses)) == (240, "", 3)
+    assert 0 < sum(pauses) <= 3 * took
+    assert read_database(couch_client, couch_db).tombstones == 0
+
+
 def test_what_is_not_replicated_yet_stays(couch_client, couch_db):
     write(couch_client, couch_db, range(20))
     delete(couch_client, couch_db, range(5))

@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {
     "min_age": "0",
     "abandoned_after": "30d",
     "in_flight": 2,
+    "share": 0.9,
     "archived_workflows": [],
 }
 KILLS = int(os.environ.get("COUCHDB_KILLS", "8"))
@@ -112,6 +113,8 @@ def test_what_is_refused_is_one_line(couch, couch_client, couch_db, tmp_path):
         ({"abandoned_after": "soon"}, "abandoned_after is 'soon'"),
         ({"max_runtime": "a while"}, "max_runtime is 'a while'"),
         ({"in_flight": 0}, "in_flight is 0"),
+        ({"share": 0}, "share is 0"),
+        ({"share": 1.5}, r"share is 1\.5"),
         ({"timeout": 0}, "timeout is 0"),
     ]
     for options, said in refused:

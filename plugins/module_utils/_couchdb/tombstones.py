@@ -30,6 +30,10 @@ NOTE = "purge"
 YOUNG = "younger than min_age"
 CHANGED = "changed meanwhile"
 
+_PAGE = 10_000
+_SMALL_PAGE = 1000
+_LONGEST_PAUSE = 10.0
+
 _AGE_FIELDS = ("timestamp", "updatetime")
 
 
@@ -106,14 +110,19 @@ def _find(page: Page, guard: Guard, min_age: float, now: float) -> Found:
 
 
 def find_tombstones(
-    client: CouchClient, database: str, guard: Guard, min_age: float, clock: Callable[[], float] = time.time
+    client: CouchClient,
+    database: str,
+    guard: Guard,
+    min_age: float,
+    page_size: int = _PAGE,
+    clock: Callable[[], float] = time.time,
 ) -> Iterator[Found]:
     """Tombstones since the last run, a page at a time. Raises WMAgentError.
 
     min_age: seconds; a tombstone that tells it is younger stays
     """
     since = str(read_note(client, database, NOTE).get("since", BEGINNING))
-    for page in read_pages(client, database, since, documents=bool(min_age)):
+    for page in read_pages(client, database, since, page_size, documents=bool(min_age)):
         # The guard looks after the page was read: what was deleted later is not on it.
         yield _find(page, guard, min_age, clock())
 
@@ -141,11 +150,14 @@ def purge_tombstones(
     min_age: float,
     limits: Limits,
     in_flight: int,
+    share: float = 1.0,
     note: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
     """Purge a database's tombstones, and note how far that came; where something is unknown, only count them.
 
-    note: told of the progress after each page
+    share: of the time to be at work, more than 0; below 1 in small steps with a pause after each, so that others wait
+           for little at a time
+    note:  told of the progress after each page
 
     Raises WMAgentError; what was purged by then is purged, and the next run goes on.
     """
@@ -160,9 +172,9 @@ def purge_tombstones(
         Warmer(client, database, info.purged_infos_limit, info.shards, lambda: not limits.reason(0)) as warmer,
     ):
         nothing_held = True
-        for found in find_tombstones(client, database, guard, min_age):
+        for found in find_tombstones(client, database, guard, min_age, _PAGE if share >= 1 else _SMALL_PAGE):
             _count(progress, found)
-            _purge_page(found.going, purger, warmer, limits, progress)
+            _purge_page(found.going, purger, warmer, limits, share, progress)
             # One that stays is to be seen again: the note does not pass over it.
             nothing_held = nothing_held and not progress.held.total()
             if nothing_held and not progress.stopped_by and found.tells_more:
@@ -176,13 +188,21 @@ def purge_tombstones(
     progress.seconds = time.monotonic() - started
 
 
-def _purge_page(going: list[Leaves], purger: Purger, warmer: Warmer, limits: Limits, progress: Progress) -> None:
-    for start in range(0, len(going), warmer.stretch):
+def _purge_page(
+    going: list[Leaves], purger: Purger, warmer: Warmer, limits: Limits, share: float, progress: Progress
+) -> None:
+    step = warmer.stretch if share >= 1 else min(warmer.stretch, purger.size.documents)
+    for start in range(0, len(going), step):
         if reason := limits.reason(0):
             progress.stopped_by = reason
             return
-        result = purger.purge(going[start : start + warmer.stretch])
+        began = time.monotonic()
+        result = purger.purge(going[start : start + step])
         progress.purged += result.documents
         if result.left:
             progress.held[CHANGED] += len(result.left)
         warmer.purged()
+        if share < 1:
+            # Whoever asks a view waits until it has followed all purges.
+            warmer.wait()
+            time.sleep(min(_LONGEST_PAUSE, (time.monotonic() - began) * (1 / share - 1)))

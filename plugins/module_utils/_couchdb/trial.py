@@ -44,7 +44,7 @@ class Sample:
     bytes: int = 16 * 1024 * 1024
     index_seconds: float = 300.0
     compact_seconds: float = 60.0
-    in_flight: int = 4
+    in_flight: int = 2
 
 
 def is_scratch(name: str) -> bool:
