@@ -19,7 +19,11 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client impor
     CouchClient,
     CouchLostError,
 )
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, version
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
+from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from support.couch_servers import KINDS, couch_server
 
 KIND = KINDS[-1]
@@ -115,20 +119,14 @@ def build_views(client: CouchClient, name: str) -> float:
 
 
 def compact(client: CouchClient, name: str) -> float:
-    """Seconds that a compaction of a database and of its views takes."""
+    """Seconds that our compaction of a database and of its views takes, all that is unused being worth it."""
+    rules = Rules(minimum_fragmentation=0.1, minimum_gain=0, large_gain=1 << 40, leave_alone=0, minimum_free=0)
+    disks = disks_of(client, None, 1 << 40)
+    run = Compaction(client, [name], rules, Limits(None, None, None), lambda: disks)
     started = time.monotonic()
-    for path in ("_compact", "_compact/JobDump"):
-        client.post(path_of(name, path), {})
-        time.sleep(0.5)
-        while _compacting(client, name):
-            time.sleep(0.2)
-    client.post(path_of(name, "_view_cleanup"), {})
+    run.look()
+    run.run()
     return time.monotonic() - started
-
-
-def _compacting(client: CouchClient, name: str) -> bool:
-    view = client.get(path_of(name, "_design/JobDump/_info"))["view_index"]
-    return bool(client.get(path_of(name))["compact_running"] or view["compact_running"])
 
 
 def file_sizes(client: CouchClient, name: str) -> tuple[int, int]:

@@ -34,11 +34,13 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_p
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import Sizes, path_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.notes import read_note
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_guard import Guard
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.tombstones import Progress, purge_tombstones
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from support.couch import serving as canned
 from support.couch_fragmented import faulty, fragment
-from support.couch_servers import stand_in, write
+from support.couch_servers import delete, stand_in, write
 
 RULES = Rules(minimum_fragmentation=0.3, minimum_gain=1, large_gain=10**12, leave_alone=3600, minimum_free=0)
 QUICK = Pace(shortest=0.05, longest=0.1, settle=1.5, patience=1.0)
@@ -75,6 +77,18 @@ def test_database_and_view_give_back_what_was_planned_and_nothing_is_due_again(c
     assert read_note(couch_client, couch_db, NOTE) == {}
     again = finished(couch_client, couch_db, rules=rules)
     assert not again.due and not again.outcomes
+
+
+def test_what_purges_have_left_goes_in_the_same_run(couch, couch_client, couch_db):
+    for first in range(0, 4000, 1000):
+        write(couch_client, couch_db, range(first, first + 1000), text="")
+    delete(couch_client, couch_db, range(3900))
+    couch_client.put(path_of(couch_db, "_purged_infos_limit"), 10)
+    purge_tombstones(couch_client, Progress(couch_db), Guard(), 0, Limits(None, None, None), 2)
+    run = finished(couch_client, couch_db, rules=Rules(0.3, 1, 10**12, 3600, 0))
+    assert [(one.part.view, one.state) for one in run.outcomes] == [("", DONE)]
+    # A real CouchDB's first pass leaves more than three times as much.
+    assert run.outcomes[0].after.file < 100_000
 
 
 def test_what_a_compaction_cannot_give_back_is_not_tried_again_for_a_while(couch, couch_client, couch_db):

@@ -168,6 +168,8 @@ class Compaction:
             if self.stopped_by or self._ends():
                 return
             outcome = self._compact(decision)
+            if outcome.state in (DONE, GAINED_LITTLE) and self.rules.worth_it(outcome.after) and not self._ends():
+                outcome = self._compact_again(decision, outcome)
             self.outcomes.append(outcome)
             self._remember(outcome)
             advice = ADVICE.get(outcome.state)
@@ -224,6 +226,13 @@ class Compaction:
         outcome = Outcome(part, sizes, time.monotonic() - begin, state, str(seen) if seen else "")
         self.note(f"{part}: {state}, {outcome.gained} bytes gained in {outcome.seconds:.0f} s")
         return outcome
+
+    def _compact_again(self, decision: Decision, first: Outcome) -> Outcome:
+        """CouchDB drops what it remembers of purges after it has copied it: the next pass gives that room back."""
+        second = self._compact(decision)
+        ended = second.state in (DONE, GAINED_LITTLE, GAINED_NOTHING)
+        state = _ended(first.part.sizes, second.after) if ended else second.state
+        return Outcome(first.part, second.after, first.seconds + second.seconds, state, second.progress)
 
     def _wait(self, part: Part) -> tuple[str, Sizes, Progress | None]:
         samples: list[Sample] = []
