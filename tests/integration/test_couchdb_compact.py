@@ -7,6 +7,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction i
     NOTE,
     STILL_RUNNING,
     Compaction,
+    Outcome,
     Pace,
     database_of,
     sizes_of,
@@ -34,13 +36,11 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_p
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import Sizes, path_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.notes import read_note
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_guard import Guard
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.tombstones import Progress, purge_tombstones
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from support.couch import serving as canned
 from support.couch_fragmented import faulty, fragment
-from support.couch_servers import delete, stand_in, write
+from support.couch_servers import couch_database, stand_in, write
 
 RULES = Rules(minimum_fragmentation=0.3, minimum_gain=1, large_gain=10**12, leave_alone=3600, minimum_free=0)
 QUICK = Pace(shortest=0.05, longest=0.1, settle=1.5, patience=1.0)
@@ -79,16 +79,28 @@ def test_database_and_view_give_back_what_was_planned_and_nothing_is_due_again(c
     assert not again.due and not again.outcomes
 
 
-def test_what_purges_have_left_goes_in_the_same_run(couch, couch_client, couch_db):
-    for first in range(0, 4000, 1000):
-        write(couch_client, couch_db, range(first, first + 1000), text="")
-    delete(couch_client, couch_db, range(3900))
-    couch_client.put(path_of(couch_db, "_purged_infos_limit"), 10)
-    purge_tombstones(couch_client, Progress(couch_db), Guard(), 0, Limits(None, None, None), 2)
-    run = finished(couch_client, couch_db, rules=Rules(0.3, 1, 10**12, 3600, 0))
-    assert [(one.part.view, one.state) for one in run.outcomes] == [("", DONE)]
-    # A real CouchDB's first pass leaves more than three times as much.
-    assert run.outcomes[0].after.file < 100_000
+def test_what_is_still_due_right_after_its_compaction_is_compacted_once_more(monkeypatch):
+    """As after a purge of many documents, on a real CouchDB."""
+    with stand_in() as (server, _), couch_database(server) as name:
+        client = CouchClient(server)
+        fragment(client, name)
+        passes: list[int] = []
+
+        def compact(self: Compaction, decision: planning.Decision) -> Outcome:
+            passes.append(len(passes))
+            before = decision.part.sizes if len(passes) == 1 else Sizes(3_000_000, 1_000_000, 1)
+            after = Sizes(3_000_000, 1_000_000, 1) if len(passes) == 1 else Sizes(1_000_000, 900_000, 1)
+            return Outcome(replace(decision.part, sizes=before), after, 1.0, DONE)
+
+        monkeypatch.setattr(Compaction, "_compact", compact)
+        first = Part(name, "", Sizes(20_000_000, 3_000_000, 1))
+        run = compaction(client, name)
+        run.decisions = [planning.Decision(first, True, planning.WORTH_IT, "")]
+        run.run()
+        assert len(passes) == 2
+        (outcome,) = run.outcomes
+        assert (outcome.gained, outcome.seconds, outcome.state) == (19_000_000, 2.0, DONE)
+        assert read_note(client, name, NOTE) == {}
 
 
 def test_what_a_compaction_cannot_give_back_is_not_tried_again_for_a_while(couch, couch_client, couch_db):
