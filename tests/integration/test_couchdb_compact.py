@@ -80,7 +80,7 @@ def test_database_and_view_give_back_what_was_planned_and_nothing_is_due_again(c
 
 
 def test_what_is_still_due_right_after_its_compaction_is_compacted_once_more(monkeypatch):
-    """As after a purge of many documents, on a real CouchDB."""
+    """As where a purge or writes went on meanwhile, on a real CouchDB."""
     with stand_in() as (server, _), couch_database(server) as name:
         client = CouchClient(server)
         fragment(client, name)

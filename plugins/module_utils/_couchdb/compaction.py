@@ -228,7 +228,7 @@ class Compaction:
         return outcome
 
     def _compact_again(self, decision: Decision, first: Outcome) -> Outcome:
-        """CouchDB drops what it remembers of purges after it has copied it: the next pass gives that room back."""
+        """What was purged or written while it was copied stays in the new file: the next pass gives that room back."""
         second = self._compact(decision)
         ended = second.state in (DONE, GAINED_LITTLE, GAINED_NOTHING)
         state = _ended(first.part.sizes, second.after) if ended else second.state
