@@ -119,6 +119,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options impo
     DATABASES_OPTION,
     LIMIT_OPTIONS,
     SERVER_OPTIONS,
+    check_at_least,
     client_from_options,
     limits_from_options,
     names_from_options,
@@ -142,8 +143,7 @@ class Run:
         self._check = check
         self._min_age = seconds_of(params["min_age"], "min_age")
         self._abandoned_after = seconds_of(params["abandoned_after"], "abandoned_after")
-        if params["in_flight"] < 1:
-            raise WMAgentError(f"in_flight is {params['in_flight']}; it must be 1 or more")
+        check_at_least(params, in_flight=1)
         if not 0 < params["share"] <= 1:
             raise WMAgentError(f"share is {params['share']:g}; it must be more than 0, and 1 at most")
         self._limits: Limits = limits_from_options(params)

@@ -148,6 +148,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options impo
     DATABASES_OPTION,
     LIMIT_OPTIONS,
     SERVER_OPTIONS,
+    check_at_least,
     client_from_options,
     limits_from_options,
 )
@@ -163,9 +164,7 @@ def run_from_options(params: Mapping[str, Any]) -> Run:
     share = params["minimum_tombstone_share"]
     if not 0 <= share <= 1:
         raise WMAgentError(f"minimum_tombstone_share is {share:g}; it must be from 0 to 1")
-    for name, least in (("minimum_tombstones", 0), ("in_flight", 1)):
-        if params[name] < least:
-            raise WMAgentError(f"{name} is {params[name]}; it must be {least} or more")
+    check_at_least(params, minimum_tombstones=0, in_flight=1)
     rules = Rules(
         minimum_share=share,
         minimum_tombstones=params["minimum_tombstones"],

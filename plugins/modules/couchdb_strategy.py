@@ -102,6 +102,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options import (
     DATABASES_OPTION,
     SERVER_OPTIONS,
+    check_at_least,
     client_from_options,
     names_from_options,
 )
@@ -123,9 +124,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 
 def run(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     """What is better for each database. Raises WMAgentError."""
-    for name, least in (("minimum_tombstones", 0), ("sample_documents", 1)):
-        if params[name] < least:
-            raise WMAgentError(f"{name} is {params[name]}; it must be {least} or more")
+    check_at_least(params, minimum_tombstones=0, sample_documents=1)
     abandoned = seconds_of(params["abandoned_after"], "abandoned_after")
     client = client_from_options(params)
     dropped = [] if check else trial.drop_leftovers(client)
@@ -147,8 +146,7 @@ def run(params: Mapping[str, Any], check: bool) -> dict[str, Any]:
 def _choice_for(
     client: CouchClient, database: Database, params: Mapping[str, Any], obstacles: list[str], check: bool
 ) -> dict[str, Any]:
-    views = sum(view.sizes.active for view in database.views)
-    work = Work(database.documents, database.tombstones, views)
+    work = Work.of(database)
     rates = DEFAULT_RATES
     choice = choose(work, rates, params["minimum_tombstones"], obstacles)
     # Nothing is tried where there is nothing to choose.

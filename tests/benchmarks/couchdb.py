@@ -199,9 +199,7 @@ def purge_or_rotate() -> list[Row]:
     with server() as client:
         with jobdump(client, LIVE, DELETED) as name:
             rates = trial.measure(client, name)
-            found = read_database(client, name)
-            work = Work(found.documents, found.tombstones, sum(view.sizes.active for view in found.views))
-            choice = choose(work, rates, 10_000, [])
+            choice = choose(Work.of(read_database(client, name)), rates, 10_000, [])
             seconds[PURGE] = purge(client, name) + compact(client, name)
             sizes[PURGE] = file_sizes(client, name)
         with jobdump(client, LIVE, DELETED) as name:

@@ -17,12 +17,12 @@ from contextlib import contextmanager
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
     CouchClient,
-    CouchLostError,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction, tasks
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, version
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.indexes import follow
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from support.couch_servers import KINDS, couch_server
 
@@ -109,13 +109,8 @@ def _fill(client: CouchClient, name: str, start: int, live: int, deleted: int) -
 def build_views(client: CouchClient, name: str) -> float:
     """Seconds until the views of a database are up to date."""
     started = time.monotonic()
-    while True:
-        try:
-            client.get(path_of(name, "_design/JobDump/_view/jobsByWorkflowName?limit=1"))
-            return time.monotonic() - started
-        except CouchLostError as error:
-            if not error.timed_out:
-                raise
+    follow(client, path_of(name, "_design/JobDump/_view/jobsByWorkflowName?limit=1"), lambda: True)
+    return time.monotonic() - started
 
 
 def compact(client: CouchClient, name: str) -> float:

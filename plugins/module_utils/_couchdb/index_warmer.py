@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from urllib.parse import quote
 
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient, CouchLostError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_view
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.indexes import follow, view_of
 
 
 class Warmer:
@@ -27,10 +27,7 @@ class Warmer:
     ) -> None:
         self._client = client
         self._go_on = go_on
-        self._views = [
-            path_of(database, "_design", quote(design, safe=""), "_view", quote(view, safe="")) + f"?limit=1{reduce}"
-            for design, view, reduce in _one_view_each(client, database)
-        ]
+        self._views = _one_view_each(client, database)
         # One stretch is followed while the next is purged; shards do not get exactly the same number.
         self.stretch = max(1, int(0.4 * limit * shards)) if self._views else 10_000
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="warm")
@@ -56,24 +53,16 @@ class Warmer:
 
     def _follow(self) -> None:
         for view in self._views:
-            while self._go_on():
-                try:
-                    self._client.get(view)
-                    break
-                except CouchLostError as error:
-                    # The server goes on with an index whose reader did not wait for it.
-                    if not error.timed_out:
-                        raise
+            if self._go_on():
+                follow(self._client, view, self._go_on)
 
 
-def _one_view_each(client: CouchClient, database: str) -> list[tuple[str, str, str]]:
+def _one_view_each(client: CouchClient, database: str) -> list[str]:
     """A view of each design document whose index exists: one that was never built has no purge to follow."""
     rows = client.get(path_of(database, "_design_docs?include_docs=true"))["rows"]
     found = []
     for document in (row["doc"] for row in rows):
-        if document.get("views"):
-            design = document["_id"].removeprefix("_design/")
-            name, view = next(iter(sorted(document["views"].items())))
-            if read_view(client, database, design).update_seq:
-                found.append((design, name, "&reduce=false" if "reduce" in view else ""))
+        view = view_of(database, document)
+        if view and read_view(client, database, document["_id"].removeprefix("_design/")).update_seq:
+            found.append(view)
     return found

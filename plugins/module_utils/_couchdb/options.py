@@ -36,6 +36,13 @@ def client_from_options(params: Mapping[str, Any]) -> CouchClient:
     return CouchClient(settings_from_secrets(read_secrets(Path(params["secrets"]))), params["timeout"])
 
 
+def check_at_least(params: Mapping[str, Any], **least: int) -> None:
+    """Raise WMAgentError where one of these options is smaller."""
+    for name, smallest in least.items():
+        if params[name] < smallest:
+            raise WMAgentError(f"{name} is {params[name]}; it must be {smallest} or more")
+
+
 def names_from_options(client: CouchClient, params: Mapping[str, Any]) -> list[str]:
     """The databases asked for, all but CouchDB's own where none are. Raises WMAgentError where one does not exist."""
     there = list_databases(client)

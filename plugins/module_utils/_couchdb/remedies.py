@@ -33,11 +33,10 @@ class Remedy:
 
 def remedies_of(database: Database, rates: Rates = DEFAULT_RATES) -> dict[str, Remedy]:
     """Each remedy's bytes and seconds. Purge counts the compaction that has to follow it."""
-    view_bytes = sum(view.sizes.active for view in database.views)
     unused = database.sizes.reclaimable + sum(view.sizes.reclaimable for view in database.views)
     tombstones = min(database.tombstones * _TOMBSTONE_BYTES, database.sizes.active)
     each = database.sizes.external / database.documents if database.documents else rates.each_bytes
-    seconds = estimate(Work(database.documents, database.tombstones, view_bytes), replace(rates, each_bytes=each))
+    seconds = estimate(Work.of(database), replace(rates, each_bytes=each))
     compaction = seconds[PURGE] - database.tombstones / rates.purges
     return {
         COMPACT: Remedy(unused, round(compaction + tombstones / rates.compacted, 1)),

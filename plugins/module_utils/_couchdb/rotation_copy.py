@@ -20,6 +20,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client impor
     CouchLostError,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.indexes import follow, view_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.leaves import Batches, Tally
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.notes import PREFIX
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_marker import State
@@ -184,29 +185,18 @@ def build_indexes(
     for name in leaves.design_names(client, database):
         document = client.get(path_of(database, "_design", quote(name.removeprefix(leaves.DESIGN), safe="")))
         design = str(document["_id"]).removeprefix(leaves.DESIGN)
-        view = next(iter(sorted(document.get("views") or {})), None)
+        view = view_of(database, document)
         if view is None:
             continue
-        path = path_of(database, "_design", quote(design, safe=""), "_view", quote(view, safe=""))
         note(f"{database}: builds the index of {design}")
         try:
-            _query(client, f"{path}?limit=1&reduce=false", deadline, clock)
+            built = follow(client, view, lambda: clock() < deadline)
         except CouchError as error:
             if isinstance(error, CouchLostError):
                 raise
             # It has an error that it had in the old database, too.
             refused[design] = error.reason or str(error)
+            continue
+        if not built:
+            raise WMAgentError(f"{client.settings.where} is still building the index of {view}; run again later")
     return refused
-
-
-def _query(client: CouchClient, path: str, deadline: float, clock: Callable[[], float]) -> None:
-    while True:
-        try:
-            client.get(path)
-            return
-        except CouchLostError as error:
-            # The server goes on with an index whose reader did not wait for it.
-            if not error.timed_out:
-                raise
-        if clock() >= deadline:
-            raise WMAgentError(f"{client.settings.where} is still building the index of {path}; run again later")

@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import Database
+
 PURGE = "purge"
 ROTATE = "rotate"
 NONE = "none"
@@ -44,6 +46,11 @@ class Work:
     documents: int
     tombstones: int
     view_bytes: int = 0
+
+    @classmethod
+    def of(cls, database: Database) -> Work:
+        """What there is to do in a database."""
+        return cls(database.documents, database.tombstones, sum(view.sizes.active for view in database.views))
 
 
 @dataclass(frozen=True)

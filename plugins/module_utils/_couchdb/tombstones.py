@@ -151,13 +151,11 @@ def purge_tombstones(
     limits: Limits,
     in_flight: int,
     share: float = 1.0,
-    note: Callable[[Progress], None] = lambda progress: None,
 ) -> None:
     """Purge a database's tombstones, and note how far that came; where something is unknown, only count them.
 
     share: of the time to be at work, more than 0; below 1 in small steps with a pause after each, so that others wait
            for little at a time
-    note:  told of the progress after each page
 
     Raises WMAgentError; what was purged by then is purged, and the next run goes on.
     """
@@ -180,7 +178,6 @@ def purge_tombstones(
             if nothing_held and not progress.stopped_by and found.tells_more:
                 write_note(client, database, NOTE, {"since": found.sequence})
             progress.seconds = time.monotonic() - started
-            note(progress)
             progress.stopped_by = progress.stopped_by or limits.reason(0)
             if progress.stopped_by:
                 break
