@@ -234,9 +234,13 @@ class Handle:
 
 
 def wait_gone(handles: Iterable[Handle], timeout: float) -> list[Handle]:
-    """Wait until one of these processes ended or ``timeout`` seconds passed; those that live on."""
+    """Wait until one of these processes ended or ``timeout`` seconds passed; those that live on.
+
+    One that ended before the call counts: it returns at once.
+    """
+    handles = list(handles)
     living = [handle for handle in handles if handle.alive()]
-    if not living or timeout <= 0:
+    if len(living) < len(handles) or not living or timeout <= 0:
         return living
     poller = select.poll()
     watched = [handle for handle in living if handle.fd is not None]

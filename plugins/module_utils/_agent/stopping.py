@@ -261,7 +261,7 @@ def _await(groups: dict[str, list[Handle]], began: float, timeout: float) -> dic
         left = began + timeout - time.monotonic()
         if len(seconds) == len(groups) or left <= 0:
             return seconds
-        processes.wait_gone([one for handles in groups.values() for one in handles], left)
+        processes.wait_gone([one for handles in groups.values() for one in handles if not one.gone], left)
 
 
 def _demand_gone(groups: dict[str, list[Handle]]) -> None:

@@ -111,6 +111,16 @@ def test_waits_until_one_has_gone(sleeper: subprocess.Popen[bytes]) -> None:
     other.wait()
 
 
+def test_one_that_ended_before_is_not_waited_for(sleeper: subprocess.Popen[bytes]) -> None:
+    other = subprocess.Popen(["sleep", "600"])
+    handles = [Handle(read) for one in (sleeper, other) if (read := read_process(one.pid))]
+    other.kill()
+    other.wait()
+    began = time.monotonic()
+    assert wait_gone(handles, 20) == handles[:1]
+    assert time.monotonic() - began < 10
+
+
 def test_threads_and_environment() -> None:
     code = "import threading,time;threading.Thread(target=time.sleep,args=(600,)).start();print(1,flush=True)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, env={"WMA_X": "1"})
