@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import (
     CouchClient,
 )
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction, tasks
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import Rules
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, version
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
@@ -114,21 +114,13 @@ def build_views(client: CouchClient, name: str) -> float:
 
 
 def compact(client: CouchClient, name: str) -> float:
-    """Seconds of our compactions of a database and of its views, until nothing is due; all that is unused counts.
-
-    More than one run where CouchDB's own compaction began during a purge: a plan leaves such a file to the next run.
-    """
+    """Seconds of one run of our compaction of a database and its views; all that is unused counts."""
     rules = Rules(minimum_fragmentation=0.1, minimum_gain=0, large_gain=1 << 40, leave_alone=0, minimum_free=0)
     disks = disks_of(client, None, 1 << 40)
     started = time.monotonic()
-    for _ in range(3):
-        while tasks(client):
-            time.sleep(0.2)
-        run = Compaction(client, [name], rules, Limits(None, None, None), lambda: disks)
-        run.look()
-        run.run()
-        # CouchDB begins with the next file a moment after the last.
-        time.sleep(2)
+    run = Compaction(client, [name], rules, Limits(None, None, None), lambda: disks)
+    run.look()
+    run.run()
     return time.monotonic() - started
 
 

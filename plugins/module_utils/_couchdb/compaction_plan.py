@@ -137,7 +137,7 @@ def plan(
     """What to compact, in this order, followed by what not.
 
     The emptiest file comes first, since it gives most back for least copying; its gain counts as free for those
-    that follow on the same disk.
+    that follow on the same disk. Those that CouchDB compacts now come last: what that leaves is known by then.
     """
     wanted: list[Part] = []
     rest: list[Decision] = []
@@ -147,7 +147,7 @@ def plan(
             wanted.append(part)
         else:
             rest.append(held)
-    wanted.sort(key=lambda part: (-part.sizes.fragmentation, -part.sizes.reclaimable, part.key))
+    wanted.sort(key=lambda part: (part.compacting, -part.sizes.fragmentation, -part.sizes.reclaimable, part.key))
     due, without_room = _fit(wanted, rules, disks)
     rest.sort(key=lambda decision: decision.part.key)
     return [*due, *without_room, *rest]
@@ -163,9 +163,9 @@ def worst_case(decisions: Iterable[Decision]) -> int:
 
 def _held_back(part: Part, rules: Rules, remembered: Remembered | None, now: float) -> Decision | None:
     sizes = part.sizes
-    if part.compacting:
-        return Decision(part, False, RUNS, "CouchDB compacts it now")
     if not rules.worth_it(sizes):
+        if part.compacting:
+            return Decision(part, False, RUNS, "CouchDB compacts it now")
         return Decision(part, False, BELOW, f"would give back {sizes.reclaimable} bytes ({sizes.fragmentation:.0%})")
     # One that is noted for a time to come was noted by a clock that went wrong, and holds nothing back.
     if remembered is None or not 0 <= now - remembered.at < rules.leave_alone:
@@ -189,6 +189,8 @@ def _fit(wanted: Sequence[Part], rules: Rules, disks: Disks) -> tuple[list[Decis
         waiting.remove(fitting)
         free[disks.disk_of[fitting.kind]] += fitting.sizes.reclaimable
         reason = f"gives back {fitting.sizes.reclaimable} bytes ({fitting.sizes.fragmentation:.0%})"
+        if fitting.compacting:
+            reason += "; CouchDB compacts it now, and is waited for: only what that leaves is compacted"
         due.append(Decision(fitting, True, WORTH_IT, reason, needed_bytes(fitting, rules)))
     held = [
         Decision(part, False, NO_ROOM, no_room(part, rules, disks, free), needed_bytes(part, rules)) for part in waiting

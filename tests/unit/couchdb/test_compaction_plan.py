@@ -61,7 +61,7 @@ def test_everything_is_decided_once_and_nothing_is_begun_without_room(given_, th
     free = dict(there.free)
     for one in due:
         disk = there.disk_of[one.part.kind]
-        assert RULES.worth_it(one.part.sizes) and not one.part.compacting
+        assert RULES.worth_it(one.part.sizes)
         assert free[disk] >= one.part.sizes.active * (1 if one.part.view else 2) + RULES.minimum_free == one.needed
         free[disk] += one.part.sizes.reclaimable
     for one in decisions:
@@ -69,6 +69,17 @@ def test_everything_is_decided_once_and_nothing_is_begun_without_room(given_, th
             assert free[there.disk_of[one.part.kind]] < one.needed
     assert all(worst_case(decisions) >= max(one.part.sizes.file, one.needed - RULES.minimum_free) for one in due)
     assert due or worst_case(decisions) == 0
+
+
+def test_what_couchdb_compacts_now_comes_last_and_is_due_only_where_it_is_worth_it():
+    running, other = Part("running", "", Sizes(9000, 10, 0), True), part(1000, 400, "other")
+    decisions = decide(running, other, Part("small", "", Sizes(90, 10, 0), True))
+    assert [(one.part.database, one.due, one.why) for one in decisions] == [
+        ("other", True, planning.WORTH_IT),
+        ("running", True, planning.WORTH_IT),
+        ("small", False, planning.RUNS),
+    ]
+    assert "waited for" in decisions[1].reason
 
 
 @pytest.mark.parametrize(
