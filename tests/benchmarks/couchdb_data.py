@@ -76,8 +76,13 @@ def tombstone(number: int) -> dict[str, object]:
 
 
 @contextmanager
-def jobdump(client: CouchClient, live: int, deleted: int, indexed: bool = True) -> Iterator[str]:
-    """The name of a new database with so many documents; dropped afterwards. indexed: with views, which are built."""
+def jobdump(
+    client: CouchClient, live: int, deleted: int, indexed: bool = True, tombstones: bool = True
+) -> Iterator[str]:
+    """The name of a new database with so many documents; dropped afterwards.
+
+    indexed: with views, which are built; tombstones: False for the same live documents alone
+    """
     name = f"bench{os.getpid()}_{next(_numbers)}/jobs"
     client.put(path_of(name))
     try:
@@ -85,7 +90,10 @@ def jobdump(client: CouchClient, live: int, deleted: int, indexed: bool = True) 
             client.put(path_of(name, "_design/JobDump"), {"language": "javascript", "views": _VIEWS})
         with ThreadPoolExecutor(3) as threads:
             list(
-                threads.map(lambda start: _fill(client, name, start, live, deleted), range(0, live + deleted, _AT_ONCE))
+                threads.map(
+                    lambda start: _fill(client, name, start, live, deleted, tombstones),
+                    range(0, live + deleted, _AT_ONCE),
+                )
             )
         if indexed:
             build_views(client, name)
@@ -94,13 +102,13 @@ def jobdump(client: CouchClient, live: int, deleted: int, indexed: bool = True) 
         client.delete(path_of(name))
 
 
-def _fill(client: CouchClient, name: str, start: int, live: int, deleted: int) -> None:
+def _fill(client: CouchClient, name: str, start: int, live: int, deleted: int, tombstones: bool) -> None:
     numbers = range(start, min(start + _AT_ONCE, live + deleted))
     # Live documents lie between the dead ones, as in a database that has been at work.
     every = max(1, (live + deleted) // max(1, live))
     alive = [number for number in numbers if number % every == 0 and number // every < live]
     dead = [tombstone(number) for number in sorted(set(numbers) - set(alive))]
-    if dead:
+    if dead and tombstones:
         client.post(path_of(name, "_bulk_docs"), {"docs": dead, "new_edits": False})
     if alive:
         client.post(path_of(name, "_bulk_docs"), {"docs": [job(number) for number in alive]})
@@ -115,7 +123,7 @@ def build_views(client: CouchClient, name: str) -> float:
 
 def compact(client: CouchClient, name: str) -> float:
     """Seconds of one run of our compaction of a database and its views; all that is unused counts."""
-    rules = Rules(minimum_fragmentation=0.1, minimum_gain=0, large_gain=1 << 40, leave_alone=0, minimum_free=0)
+    rules = Rules(minimum_fragmentation=0.02, minimum_gain=0, large_gain=1 << 40, leave_alone=0, minimum_free=0)
     disks = disks_of(client, None, 1 << 40)
     started = time.monotonic()
     run = Compaction(client, [name], rules, Limits(None, None, None), lambda: disks)
