@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import subprocess
+import urllib.error
+import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +41,7 @@ class Agent:
     environment: ``wmagent_environment``
     overrides:   ``wmagent_config``
     components:  ``wmagent_components``; empty for all that the config names
+    work_seconds: in which its work ends once it is in drain mode; 0 for work that never ends
     start:       ``upstream`` (``wmcoreD --start``) or ``quick`` (this collection's own starter)
     """
 
@@ -53,6 +56,7 @@ class Agent:
     start: str = "upstream"
     hand_patch: bool = False
     workflows: int = 3
+    work_seconds: float = 0
 
     @property
     def folder(self) -> Path:
@@ -79,6 +83,7 @@ def up(agent: Agent, source: software.Source, couch: Couch) -> bool:
     """Deploy where it is not deployed yet, start what does not run; True where anything was done."""
     agent.check()
     changed = _deploy(agent, source, couch)
+    changed = _central_queue(agent) or changed
     return start(agent) or changed
 
 
@@ -96,6 +101,18 @@ def start(agent: Agent) -> bool:
         argv.append(f"--components={','.join(agent.components)}")
     _python(agent, deployed, argv, "", 300)
     return True
+
+
+def _central_queue(agent: Agent) -> bool:
+    """Push the central workqueue's design document where it is missing: the stand-in forgets it when it ends."""
+    url = read_secrets(agent.secrets)["GLOBAL_WORKQUEUE_URL"]
+    with agent.lab.alone():  # agents come up side by side
+        try:
+            urllib.request.urlopen(f"{url}/_design/WorkQueue", timeout=20).close()  # noqa: S310 - the lab's own address
+        except urllib.error.HTTPError:
+            _inside(agent, _current(agent), "central_queue", {"url": url}, 120)
+            return True
+    return False
 
 
 def _start_quickly(agent: Agent) -> None:

@@ -2,9 +2,9 @@
 """One stand-in for all central services: ReqMgr2, WMStats, DBS, Rucio, LogDB, WMArchive, CRIC, Grafana, alerts.
 
 It says that there is no work, no data and no site, in each service's own words, so that the components of an agent
-live. It keeps what agents store (their ``wmagentconfig``, documents for central CouchDB) in memory. It is
-an HTTP(S) proxy as well: a component that asks for a service by its real name, which no setting can
-change, is answered here too, and nothing leaves the machine.
+live. It keeps what agents store (their ``wmagentconfig``, documents for central CouchDB) in memory, and the status of a
+request that stands in ``reqmgr_workload_cache``. It is an HTTP(S) proxy as well: a component that asks for a service by
+its real name, which no setting can change, is answered here too, and nothing leaves the machine.
 
 ``python -m wmagent_lab.central PORT CERTIFICATE KEY``
 """
@@ -20,8 +20,9 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
+from .central_config import ReqMgr2
 from .couch_standin import Couch
 from .couch_store import Store, StoreError
 
@@ -35,6 +36,7 @@ DATABASES = (
     "workloadsummary",
     "acdcserver",
 )
+REQUESTS = "reqmgr_workload_cache"
 PRIORITY = 110000
 """RequestPriority of every request."""
 
@@ -88,7 +90,7 @@ class Services:
         for name in DATABASES:
             store.create(name, int(time.time()))
         self.couch = Couch(store)
-        self.agents: dict[str, dict[str, Any]] = {}
+        self.reqmgr = ReqMgr2(self.couch)
         self.lock = threading.Lock()
 
     def answer(self, method: str, target: str, body: Any) -> Reply:
@@ -97,12 +99,13 @@ class Services:
         if path.startswith("/couchdb"):
             return self._couchdb(method, target.removeprefix("/couchdb"), body)
         if path.startswith("/reqmgr2/data/wmagentconfig/"):
-            return self._agent_config(method, unquote(path.rsplit("/", 1)[1]), body)
+            return (*self._agent_config(method, target, body), {})
         if path.startswith("/rucio-auth"):
             expires = time.strftime("%a, %d %b %Y %H:%M:%S UTC", time.gmtime(time.time() + 3600))
             return 200, {}, {"X-Rucio-Auth-Token": "lab", "X-Rucio-Auth-Token-Expires": expires}
         if path == "/reqmgr2/data/request":
-            return 200, {"result": [_request(name) for name in parse_qs(urlsplit(target).query).get("name", [])]}, {}
+            names = parse_qs(urlsplit(target).query).get("name", [])
+            return 200, {"result": [self._request(name) for name in names]}, {}
         for start, reply in _FIXED:
             if path.startswith(start):
                 return 200, reply, {}
@@ -120,17 +123,23 @@ class Services:
             status, answer = error.status, error.body
         return status, answer, {}
 
-    def _agent_config(self, method: str, agent: str, body: Any) -> Reply:
+    def _agent_config(self, method: str, target: str, body: Any) -> tuple[int, Any]:
+        """As ReqMgr2; an agent that it has not heard of is one whose deployment has just made itself known."""
+        agent = unquote(urlsplit(target).path.rsplit("/", 1)[1])
         with self.lock:
-            if method in ("PUT", "POST") and isinstance(body, dict):
-                self.agents[agent] = body
-                return 200, {"result": [{"ok": True, "id": agent}]}, {}
-            return 200, {"result": [self.agents.get(agent) or wmagent_config()]}, {}
+            try:
+                self.reqmgr.config(agent)
+            except StoreError:
+                self.reqmgr.put_config(agent, wmagent_config())
+            return self.reqmgr.answer(method, target, body)
 
-
-def _request(name: str) -> dict[str, Any]:
-    """A request as ReqMgr2 knows it, of the priority that the lab gives its workflows."""
-    return {name: {"RequestName": name, "RequestPriority": PRIORITY, "RequestStatus": "running-open"}}
+    def _request(self, name: str) -> dict[str, Any]:
+        """A request as ReqMgr2 knows it, of the priority that the lab gives its workflows."""
+        try:
+            status = self.couch.answer("GET", f"/{REQUESTS}/{quote(name, safe='')}", None)[1]["RequestStatus"]
+        except StoreError:
+            status = "running-open"
+        return {name: {"RequestName": name, "RequestPriority": PRIORITY, "RequestStatus": status}}
 
 
 _EMPTY: dict[str, Any] = {"result": []}

@@ -215,6 +215,13 @@ def couchapps(request: Request) -> None:
         push(str(Path(sys.prefix) / "data" / "couchapps" / app), f"{url}/{name}")
 
 
+def central_queue(request: Request) -> None:
+    """The central workqueue's design document, which its administrators push."""
+    from couchapp.commands import push
+
+    push(str(Path(sys.prefix) / "data" / "couchapps" / "WorkQueue"), request["url"])
+
+
 def keep_components(request: Request) -> None:
     """Leave only some components in config.py: AgentWatchdog starts every other one that stands there.
 
@@ -234,4 +241,5 @@ def keep_components(request: Request) -> None:
 
 
 if __name__ == "__main__":
-    {verb.__name__: verb for verb in (database, seed, couchapps, keep_components)}[sys.argv[1]](json.load(sys.stdin))
+    verbs = (database, seed, couchapps, central_queue, keep_components)
+    {verb.__name__: verb for verb in verbs}[sys.argv[1]](json.load(sys.stdin))

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -11,6 +13,7 @@ from pathlib import Path
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 from . import central, certificates, couchdb, mariadb, processes
+from .agent import Agent
 from .settings import Lab, answers
 
 _FILES = Path(__file__).resolve().parent.parent
@@ -49,6 +52,28 @@ def couch_up(lab: Lab, agent: str, agents: Sequence[str], urls: str, kind: str) 
     return couch, changed
 
 
+def work_up(lab: Lab, agent: Agent) -> bool:
+    """The agent's work, where it is one that ends; True where it was started."""
+    folder = lab.service(f"work-{agent.name}")
+    if not agent.work_seconds or processes.recorded(folder) or (folder / "began.json").exists():
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    request = {
+        "agent": agent.name,
+        "name": agent.overrides["Agent.hostName"],
+        "secrets": str(agent.secrets),
+        "database": agent.database,
+        "queue": str(agent.folder / "condor.json"),
+        "seconds": agent.work_seconds,
+    }
+    (folder / "request.json").write_text(json.dumps(request), encoding="utf-8")
+    # Not this package's own folder, where a module is called as python-couchdb is.
+    libraries = [path for path in sys.path if Path(path).resolve() != _FILES / "wmagent_lab"]
+    environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join([str(_FILES), *libraries])}
+    processes.start(folder, [sys.executable, "-m", "wmagent_lab.work", str(folder / "request.json")], environment)
+    return True
+
+
 def down(lab: Lab) -> bool:
     """Stop the services; True where any ran. Nothing is stopped while an agent of the lab still needs them."""
     if processes.under(lab.agents):
@@ -61,8 +86,9 @@ def down(lab: Lab) -> bool:
 def remove_agent(lab: Lab, agent: str) -> bool:
     """Remove one agent's folder and its CouchDB, its components having been stopped; True where anything was there."""
     _refuse_other_folder(lab)
-    folders = [lab.agents / agent, lab.service(couchdb.service_name(agent))]
-    processes.stop(folders[1], 60)
+    folders = [lab.agents / agent, lab.service(couchdb.service_name(agent)), lab.service(f"work-{agent}")]
+    for folder in folders[1:]:
+        processes.stop(folder, 60)
     present = [folder for folder in folders if folder.exists()]
     for folder in present:
         shutil.rmtree(folder)

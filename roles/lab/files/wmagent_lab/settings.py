@@ -98,6 +98,13 @@ class Lab:
             return str(memory[name])
 
     @contextmanager
+    def alone(self) -> Iterator[None]:
+        """What one agent at a time does to what all share. Its own lock: the memory may be asked meanwhile."""
+        with (self.root / ".alone.lock").open("w") as handle:
+            flock(handle, LOCK_EX)
+            yield
+
+    @contextmanager
     def _locked(self) -> Iterator[None]:
         """Agents of one lab come up side by side and share its memory."""
         self.root.mkdir(parents=True, exist_ok=True)

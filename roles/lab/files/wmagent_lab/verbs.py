@@ -54,6 +54,7 @@ def _agent_up(lab: Lab, request: Request) -> dict[str, Any]:
         lab, agent.name, request["agents"], os.environ.get("COUCHDB_URL", ""), request.get("couchdb", "auto")
     )
     changed = agents.up(agent, _source(request), couch) or changed
+    changed = services.work_up(lab, agent) or changed
     return {"changed": changed, "couchdb": couch.describe(), "processes": len(processes.under(agent.folder))}
 
 
@@ -97,6 +98,7 @@ def _agent(lab: Lab, request: Request) -> Agent:
         start=request.get("start", "upstream"),
         hand_patch=bool(request.get("hand_patch", False)),
         workflows=int(request.get("workflows", 3)),
+        work_seconds=float(request.get("work_seconds", 0)),
     )
 
 
