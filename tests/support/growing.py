@@ -22,9 +22,9 @@ class Disk:
 
 
 def random_disk(chance: random.Random, kind: str) -> Disk:
-    """10 to 120 measures of a disk that grows by 5 % to 300 % of its base, with noise of up to 3 % of it."""
+    """10 to 120 measures over up to 120 days of a disk that grows by 5 % to 300 % of its base, with noise of up to 3 % of it."""
     count = chance.randint(10 if kind != "cleanups" else 30, 120)
-    apart = DAY * chance.choice([0.5, 1, 2])
+    apart = DAY * chance.choice([0.25, 0.5, 1])
     span = count * apart
     base = chance.uniform(1e9, 1e12)
     growth = base * chance.uniform(0.05, 3) / span

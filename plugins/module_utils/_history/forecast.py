@@ -27,6 +27,9 @@ REACHES = "reaches"
 DOES_NOT_GROW = "does not grow"
 NOT_ENOUGH = "not enough data"
 
+WINDOW = 120 * DAY
+"""What is older says little of how it grows now."""
+
 MIN_POINTS = 8
 MIN_SPAN = 3 * DAY
 MIN_DROPS = 4
@@ -78,10 +81,10 @@ class Trend:
 def forecast(points: Iterable[Sequence[float]], limit: float, now: float) -> Forecast:
     """When the measures reach ``limit``.
 
-    points: (UNIX seconds, size) in any order; those later than ``now`` are left out
+    points: (UNIX seconds, size) in any order; those later than ``now`` and those before WINDOW are left out
     limit:  in the unit of the sizes
     """
-    measured = in_order(points, until=now)
+    measured = in_order((point for point in points if point[0] >= now - WINDOW), until=now)
     if measured and measured[-1][1] >= limit:
         last = measured[-1][0]
         return Forecast(REACHES, "it is there already", last, last, last)
