@@ -10,7 +10,7 @@ short_description: Record in a WMAgent's ledger what was done to it
 version_added: 0.1.0
 description:
   - Appends one entry to C(.deploy/ledger.jsonl), on disk before the module returns.
-  - Closes the journal of the switch that the entry is about; a V(cleanup) is about none.
+  - Closes the journal of the switch that the entry is about; V(cleanup), V(drain) and V(undrain) are about none.
   - The ledger also holds entries of M(dmwm.wmagent.agent_adopt) (C(adopt)) and M(dmwm.wmagent.agent_lock)
     (C(lock_taken_over)).
 author:
@@ -32,7 +32,7 @@ options:
     description: What was done.
     type: str
     required: true
-    choices: [upgrade, rollback, aborted, judged, cleanup]
+    choices: [upgrade, rollback, aborted, judged, cleanup, drain, undrain]
   rollout:
     description: Id of the rollout.
     type: str
@@ -99,6 +99,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.journal import
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
+_NO_SWITCH = ("cleanup", "drain", "undrain")
+
 
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Append the entry, then close the journal: cut off between the two, the next run judges again."""
@@ -115,7 +117,7 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
         return {"changed": True, "entry": {"action": params["action"], **details}}
     with exclusive(layout):
         entry = ledger.append(layout.ledger, params["action"], **details)
-        if params["action"] == "cleanup":
+        if params["action"] in _NO_SWITCH:
             return {"changed": True, "entry": entry}
         journal = read_journal(layout)
         if not params["keep_journal"]:
@@ -133,7 +135,7 @@ def main() -> None:
             "action": {
                 "type": "str",
                 "required": True,
-                "choices": ["upgrade", "rollback", "aborted", "judged", "cleanup"],
+                "choices": ["upgrade", "rollback", "aborted", "judged", *_NO_SWITCH],
             },
             "rollout": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},

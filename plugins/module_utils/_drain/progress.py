@@ -99,7 +99,7 @@ def measure(counts: Mapping[str, int | None], earlier: Sequence[Reading], now: f
     bottleneck = _bottleneck(busy)
     waits = [stage for stage in busy if stage.eta is None]
     if waits:
-        note = NOT_ENOUGH if any(stage.note == NOT_ENOUGH for stage in waits) else f"{bottleneck} does not shrink"
+        note = NOT_ENOUGH if any(stage.note == NOT_ENOUGH for stage in waits) else f"{waits[0].name} does not shrink"
         return Progress(stages, bottleneck, None, None, None, note)
     return Progress(
         stages,
@@ -112,14 +112,19 @@ def measure(counts: Mapping[str, int | None], earlier: Sequence[Reading], now: f
 
 
 def _bottleneck(busy: Sequence[Stage]) -> str:
-    """The first stage that does not shrink, since what comes after it waits for it; else the one that takes longest."""
+    """The first stage that grows, or that stands still with nothing left before it; else the one that takes longest.
+
+    What stands still while work is left before it may only be waiting for that: subscriptions end after their jobs.
+    """
     if any(stage.rate is None for stage in busy) or not busy:
         return ""
-    still = [stage for stage in busy if (stage.eta is None and stage.note != NOT_ENOUGH) or (stage.rate or 0) <= 0]
-    if still:
-        return still[0].name
+    for at, stage in enumerate(busy):
+        still = (stage.eta is None and stage.note != NOT_ENOUGH) or (stage.rate or 0) <= 0
+        if still and (at == 0 or (stage.rate or 0) < 0):
+            return stage.name
+    moving = [stage for stage in busy if (stage.rate or 0) > 0] or busy
     return max(
-        busy, key=lambda stage: stage.eta if stage.eta is not None else (stage.count or 0) / (stage.rate or 1)
+        moving, key=lambda stage: stage.eta if stage.eta is not None else (stage.count or 0) / (stage.rate or 1)
     ).name
 
 

@@ -32,6 +32,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
     settings_from_secrets,
 )
 
+from .central import PRIORITY
+
 ELEMENT = "WMCore.WorkQueue.DataStructs.WorkQueueElement.WorkQueueElement"
 ELEMENTS = 12
 FILES = 120
@@ -44,6 +46,7 @@ STAGES: dict[str, tuple[float, float]] = {
     "upload": (0.2, 0.6),
     "registration": (0.25, 0.9),
     "blocks": (0.6, 0.95),
+    "subscriptions": (0.1, 0.55),
     "workflows": (0.95, 0.98),
 }
 """Share of the whole time at which a stage begins to shrink, and at which it is empty. Registration takes longest."""
@@ -86,6 +89,8 @@ class Work:
         with self._session() as connection:
             self._finish_elements(left("elements", share, ELEMENTS))
             self._finish_jobs(connection, share)
+            keep = left("subscriptions", share, _count(connection, "wmbs_subscription", "1 = 1"))
+            _shrink(connection, "wmbs_subscription", "finished = 0", "finished = 1", keep)
             self._finish_files(connection, share)
             closed = f"status = 'Closed', rule_id = '{'0' * 31}2'"
             keep = left("blocks", share, BLOCKS)
@@ -157,7 +162,6 @@ class Work:
 
     def _finish_workflows(self, connection: Connection) -> None:
         connection.begin()
-        connection.execute("UPDATE wmbs_subscription SET finished = 1")
         connection.execute("UPDATE dbsbuffer_workflow SET completed = 1")
         connection.commit()
         url = read_secrets(self.secrets)["REQUESTCOUCH_URL"]
@@ -177,7 +181,9 @@ class Work:
 
 
 def _element(identifier: str, workflow: str) -> dict[str, Any]:
-    return {"_id": identifier, "timestamp": int(time.time()), ELEMENT: {"RequestName": workflow, "Status": "Running"}}
+    counts = dict.fromkeys(("Jobs", "NumberOfEvents", "NumberOfFiles", "NumberOfLumis", "FilesProcessed"), 1)
+    element = {"RequestName": workflow, "Status": "Running", "Priority": PRIORITY, "PercentComplete": 0, **counts}
+    return {"_id": identifier, "timestamp": int(time.time()), ELEMENT: element}
 
 
 def _state(name: str) -> str:
