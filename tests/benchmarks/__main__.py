@@ -10,10 +10,15 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests"), str(ROOT)]
 
-from tests.benchmarks import couchdb, dbsbuffer, upgrade  # noqa: E402 - the paths above come first
+from tests.benchmarks import couchdb, dbsbuffer, drain, upgrade  # noqa: E402 - the paths above come first
 from tests.benchmarks.rows import Benchmark, keep, show  # noqa: E402
 
-BENCHMARKS: dict[str, Benchmark] = {**upgrade.BENCHMARKS, **dbsbuffer.BENCHMARKS, **couchdb.BENCHMARKS}
+BENCHMARKS: dict[str, Benchmark] = {
+    **upgrade.BENCHMARKS,
+    **dbsbuffer.BENCHMARKS,
+    **couchdb.BENCHMARKS,
+    **drain.BENCHMARKS,
+}
 
 
 def main() -> int:
