@@ -19,7 +19,7 @@ build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$
 	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-down images test-images test unit molecule lint bench docs lock build clean
+.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench docs lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,15 @@ test-images: images ## those and the other images that tests and benchmarks need
 demo: images ## three agents deployed by hand, rolled to a new release
 	@$(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=$(OLD_IMAGE)
 	@$(PLAY) playbooks/upgrade.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_image=$(NEW_IMAGE)
+
+DRAIN_LAB := $(CURDIR)/build/lab-drain
+demo-drain: images ## an agent of three drains, its bottleneck found, and takes work again
+	@export WMAGENT_LAB_DIR=$(DRAIN_LAB) && \
+	    $(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=$(OLD_IMAGE) \
+	        -e wmagent_lab_start=quick -e wmagent_lab_work_seconds=60 -e '{"wmagent_components": ["RetryManager"]}' && \
+	    $(PLAY) playbooks/drain.yml -l lab01 -e wmagent_repository=$(REPOSITORY) -e wmagent_image=$(NEW_IMAGE) && \
+	    $(PLAY) playbooks/undrain.yml -l lab01 && \
+	    $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent
 
 demo-down: ## end the demo's processes and remove build/lab
 	@if [ -x $(PLAY) ]; then $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent; fi

@@ -138,7 +138,8 @@ class ActionModule(ActionBase):
             self._memory = Memory(self._memory.file)
         self._changed = self._changed or bool(flags["changed"])
         self._memory.began = self._memory.began or now
-        self._memory.events.append({"time": now, "what": str(flags["summary"])})
+        if flags["changed"]:
+            self._memory.events.append({"time": now, "what": str(flags["summary"])})
         self._memory.save()
         return ""
 
@@ -204,11 +205,18 @@ class ActionModule(ActionBase):
 
     def _told(self, state: str, reading: Mapping[str, Any] | None, reason: str = "") -> dict[str, Any]:
         readings = self._memory.readings
+        waived = list((reading or {}).get("waived", []))
+        told = f"{state}, waived: {','.join(sorted(str(one['signal']) for one in waived))}"
+        news = told != self._memory.told
+        if self._memory.began and not self._task.check_mode:
+            self._memory.told = told
+            self._memory.save()
         return {
             "state": state,
+            "news": news,
             "reason": reason or str((reading or {}).get("reason", "")),
             "blockers": list((reading or {}).get("blockers", [])),
-            "waived": list((reading or {}).get("waived", [])),
+            "waived": waived,
             "bottleneck": str((reading or {}).get("bottleneck", "")),
             "requests": dict((reading or {}).get("requests", {})),
             "began": self._memory.began or None,

@@ -115,6 +115,10 @@ state:
       the verdict, or C(waiting).
   returned: success
   type: str
+news:
+  description: Whether this differs from what the last run came to, so that a ledger holds it once.
+  returned: success
+  type: bool
 reason:
   description: Why, in one line.
   returned: success

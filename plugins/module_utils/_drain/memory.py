@@ -24,12 +24,14 @@ class Memory:
     began:    UNIX time at which it was put into drain mode, or was found in it; 0.0 before
     readings: results of drain_info, the newest last
     events:   what was done on the way, each ``{"time", "what"}``
+    told:     what the last run that ended has told it came to
     """
 
     file: Path
     began: float = 0.0
     readings: list[dict[str, Any]] = field(default_factory=list)
     events: list[dict[str, Any]] = field(default_factory=list)
+    told: str = ""
 
     @classmethod
     def of(cls, state_dir: Path, fleet: str, agent: str) -> Memory:
@@ -38,7 +40,7 @@ class Memory:
         file = state_dir / f"drain-{key}-{agent.replace('/', '_')}.json"
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
-            return cls(file, float(found["began"]), list(found["readings"]), list(found["events"]))
+            return cls(file, float(found["began"]), list(found["readings"]), list(found["events"]), str(found["told"]))
         except FileNotFoundError:
             return cls(file)
         except (OSError, ValueError, KeyError, TypeError) as error:
@@ -47,7 +49,7 @@ class Memory:
     def save(self) -> None:
         """Raises WMAgentError where the folder cannot be written."""
         self.readings = kept(self.readings)
-        told = {"began": self.began, "readings": self.readings, "events": self.events}
+        told = {"began": self.began, "readings": self.readings, "events": self.events, "told": self.told}
         partial = self.file.with_suffix(".new")
         try:
             self.file.parent.mkdir(parents=True, exist_ok=True)

@@ -146,18 +146,25 @@ def line(readings: Sequence[Reading], width: int = 20) -> str:
         rate = waits["rate_per_hour"]
         parts.append(f"waits for {waits['name']}: {waits['count']}" + (f" ({-rate:+.0f}/h)" if rate else ""))
     if reading["verdict"] != DRAINED:
-        parts.append(_eta(reading["eta"]))
+        parts.append(_eta(reading["eta"], waits))
         if waits is None:
             parts.append(reading["reason"])
     return "  ".join(part for part in parts if part)
 
 
-def _eta(eta: Mapping[str, Any]) -> str:
-    if eta["seconds"] is None:
-        return f"ETA: {eta['note']}" if eta["note"] else ""
-    soonest, latest = eta["soonest_seconds"], eta["latest_seconds"]
+def _eta(eta: Mapping[str, Any], waits: Mapping[str, Any] | None) -> str:
+    """When all is done; where nobody can tell, when the stage that is waited for is empty."""
+    if eta["seconds"] is not None:
+        return f"ETA {_spread(eta['seconds'], eta['soonest_seconds'], eta['latest_seconds'])}"
+    if waits is not None and waits.get("eta_seconds"):
+        own = _spread(waits["eta_seconds"], waits["eta_soonest_seconds"], waits["eta_latest_seconds"])
+        return f"{waits['name']} empty in {own}; {eta['note']}"
+    return f"ETA: {eta['note']}" if eta["note"] else ""
+
+
+def _spread(seconds: float, soonest: float | None, latest: float | None) -> str:
     spread = "" if soonest is None else f" ({span(soonest)} to {'?' if latest is None else span(latest)})"
-    return f"ETA {span(eta['seconds'])}{spread}"
+    return span(seconds) + spread
 
 
 def span(seconds: float) -> str:

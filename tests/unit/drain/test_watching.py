@@ -114,6 +114,15 @@ def test_one_line():
     assert watching.line([reading(0, upload=100), now]) == (
         "[###############.....]  75 %  draining  waits for upload: 25 (-5/h)  ETA 12 min (9 min to ?)"
     )
+    behind = reading(60, upload=25, blocks=2) | {
+        "bottleneck": "upload",
+        "eta": NO_ETA | {"note": "blocks stands still"},
+    }
+    upload = next(stage for stage in behind["stages"] if stage["name"] == "upload")
+    upload |= {"eta_seconds": 720, "eta_soonest_seconds": 540, "eta_latest_seconds": 900}
+    assert watching.line([reading(0, upload=98, blocks=2), behind]).endswith(
+        "upload empty in 12 min (9 min to 15 min); blocks stands still"
+    )
     assert watching.line([reading(0, "drained")]) == f"[{'#' * 20}] 100 %  drained"
     assert "not enough data  some to go" in watching.line([reading(0, upload=1)])
 
