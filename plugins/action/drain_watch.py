@@ -220,7 +220,7 @@ class ActionModule(ActionBase):
             "bottleneck": str((reading or {}).get("bottleneck", "")),
             "requests": dict((reading or {}).get("requests", {})),
             "began": self._memory.began or None,
-            "seconds": round(time.time() - self._memory.began) if self._memory.began else None,
+            "seconds": watching.seconds_taken(self._memory.began, readings, time.time()),
             "stages": watching.durations(readings) if readings else [],
             "events": self._memory.events,
         }

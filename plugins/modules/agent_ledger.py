@@ -115,6 +115,8 @@ def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     }
     if check:
         return {"changed": True, "entry": {"action": params["action"], **details}}
+    # An agent that was deployed by hand has no such folder before it is adopted.
+    layout.ledger.parent.mkdir(parents=True, exist_ok=True)
     with exclusive(layout):
         entry = ledger.append(layout.ledger, params["action"], **details)
         if params["action"] in _NO_SWITCH:

@@ -118,6 +118,18 @@ def share_done(readings: Sequence[Reading]) -> float:
     return 1.0 if most == 0 else 1 - totals[-1] / most
 
 
+def seconds_taken(began: float, readings: Sequence[Reading], now: float) -> int | None:
+    """Seconds from the begin to the first of the readings at the end that say drained; None before a begin."""
+    if not began:
+        return None
+    ended = now
+    for one in reversed(readings):
+        if one["verdict"] != DRAINED:
+            break
+        ended = one["time"]
+    return round(ended - began)
+
+
 def durations(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """For each stage how many it held at first, and after how many seconds it was empty for good (None: not yet)."""
     told = []

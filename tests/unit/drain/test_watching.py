@@ -108,6 +108,13 @@ def test_what_took_how_long():
     assert told["upload"] == (4, None) and told["blocks"] == (0, 0)
 
 
+def test_the_time_taken_ends_where_it_was_drained():
+    readings = [reading(100), reading(200, "drained"), reading(900, "drained")]
+    assert watching.seconds_taken(50, readings, 1000) == 150
+    assert watching.seconds_taken(50, readings[:1], 1000) == 950
+    assert watching.seconds_taken(0, readings, 1000) is None
+
+
 def test_one_line():
     eta = {"seconds": 720, "soonest_seconds": 540, "latest_seconds": None, "note": ""}
     now = reading(60, eta=eta, upload=25) | {"bottleneck": "upload"}
