@@ -140,6 +140,29 @@ def test_minutes_are_no_ground_for_months() -> None:
     assert forecast(points, 200 * GB, 1800).state == NOT_ENOUGH
 
 
+def test_spikes_are_no_cleanups() -> None:
+    points = [[time, size * (1.5 if time / DAY % 10 in (4, 5) else 1)] for time, size in grown(1)]
+    told = forecast(points, 500 * GB, 60 * DAY)
+    assert told.at == pytest.approx(450 * DAY, rel=0.02)
+    assert told.why == "steady growth"
+
+
+def test_a_level_known_by_two_measures_is_known_less_well() -> None:
+    within = 0
+    for seed in range(100):
+        points = [[time, size - (60 * GB if time >= 58 * DAY else 0)] for time, size in grown(1, noise=2, seed=seed)]
+        told = forecast(points, 100 * GB, 60 * DAY)
+        assert told.soonest is not None
+        within += told.soonest <= 110 * DAY and (told.latest is None or 110 * DAY <= told.latest)
+    assert within >= 95
+
+
+def test_eight_measures_are_the_fewest() -> None:
+    assert MIN_POINTS == 8
+    assert forecast(grown(1, days=7), 200 * GB, 7 * DAY).state == NOT_ENOUGH
+    assert forecast(grown(1, days=8), 200 * GB, 8 * DAY).state == REACHES
+
+
 MEASURES = st.lists(
     st.tuples(st.floats(0, 400 * DAY), st.floats(0, 1e13) | st.just(math.nan)),
     max_size=60,

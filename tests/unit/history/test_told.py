@@ -95,7 +95,7 @@ def test_the_controller_s_clock_counts_and_the_ledger_s_own() -> None:
     [{"failed": True, "msg": "no\nanswer"}, {"unreachable": True, "msg": "no answer"}, {}, {"failed": True}],
 )
 def test_what_is_no_answer_is_a_gap_and_the_others_are_told(source: str, answer: dict[str, Any]) -> None:
-    told = read(**{**GOOD, source: answer})
+    told = read(**{**GOOD, source: {**GOOD[source], **answer} if answer else {}})
     assert [gap.partition(":")[0] for gap in told.gaps] == [source]
     assert "\n" not in told.gaps[0]
     kept = read(**{name: result for name, result in GOOD.items() if name != source})
