@@ -47,10 +47,11 @@ options:
     type: str
   results:
     description:
-      - Results of modules as they were registered, by source. C(disks) of M(dmwm.wmagent.disks_info), C(dbsbuffer) of
-        M(dmwm.wmagent.dbsbuffer_info), C(couchdb) of M(dmwm.wmagent.couchdb_info), C(release) of
-        M(dmwm.wmagent.release_info), C(components) of M(dmwm.wmagent.components_info), C(drain) of
-        M(dmwm.wmagent.drain_info), C(ledger) of M(dmwm.wmagent.agent_ledger_info).
+      - Results of modules as they were registered, by source. C(disks) of M(dmwm.wmagent.disks_info), C(database) of
+        M(dmwm.wmagent.database_info), C(dbsbuffer) of M(dmwm.wmagent.dbsbuffer_info), C(couchdb) of
+        M(dmwm.wmagent.couchdb_info), C(release) of M(dmwm.wmagent.release_info), C(components) of
+        M(dmwm.wmagent.components_info), C(drain) of M(dmwm.wmagent.drain_info), C(ledger) of
+        M(dmwm.wmagent.agent_ledger_info).
       - One that failed or is empty becomes a gap.
     type: dict
   time:

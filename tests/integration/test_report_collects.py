@@ -91,6 +91,7 @@ def test_one_agent_s_trouble_is_a_gap_and_stops_nobody(mariadb_server, tmp_path:
     assert [line["action"] for line in good["ledger"]] == ["adopt"]
     assert {gap.partition(":")[0] for gap in good["gaps"]} == {"couchdb", "release", "components"}
     assert {gap.partition(":")[0] for gap in broken["gaps"]} == {
+        "database",
         "dbsbuffer",
         "couchdb",
         "release",

@@ -23,7 +23,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._history.forecast imp
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._history.series import in_order, thinned
 from ansible_collections.dmwm.wmagent.plugins.module_utils._history.store import Event, SeriesKey
-from ansible_collections.dmwm.wmagent.plugins.module_utils._history.told import Told
+from ansible_collections.dmwm.wmagent.plugins.module_utils._history.told import DIALECTS, Told
 
 Series = Mapping[SeriesKey, Sequence[Sequence[float]]]
 
@@ -162,8 +162,11 @@ def _forecasts(known: Known, threshold: float, now: float) -> dict[tuple[str, st
         found["disk", name] = _forecast(known.series["disk", name, "bytes"], limit, now)
     holds = _latest(known.events, "disks").get("holds") or {}
     disk = next((name for name in holds.values() if name in limits), "")
+    on_oracle = DIALECTS["oracle"] in _present(known.series, "database")
     for kind in FORECAST_KINDS[1:]:
         for name in _present(known.series, kind):
+            if kind == "database" and on_oracle:
+                continue  # its disks are none of this host's
             points = known.series[kind, name, "bytes"]
             if not disk:
                 found[kind, name] = Forecast(NOT_ENOUGH, "nobody knows on which disk it lies")

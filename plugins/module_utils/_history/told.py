@@ -7,7 +7,7 @@ An answer that failed, did not come or is empty is a gap with its reason, never 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -16,6 +16,9 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._history.store import
 
 DBSBUFFER = "DBSBuffer"
 """Name of the database that DBSBuffer's tables make up together."""
+
+DIALECTS = {"mariadb": "MariaDB", "oracle": "Oracle"}
+"""Names of an agent's database as a whole, by dialect."""
 
 _DRIFT_EXAMPLES = 10
 _GAP_LENGTH = 400
@@ -90,6 +93,17 @@ def _dbsbuffer(agent: str, result: Mapping[str, Any], time: float) -> Iterator[M
         yield Measure(time, agent, "database", DBSBUFFER, "reclaimable", float(result["reclaimable_bytes"]))
 
 
+def _database(agent: str, result: Mapping[str, Any], time: float) -> Iterator[Measure | Event]:
+    for name, table in _some(result["tables"], "table").items():
+        # These are counted, not estimated, by dbsbuffer_info.
+        if not name.startswith("dbsbuffer_"):
+            for quantity in ("bytes", "rows"):
+                if table[quantity] is not None:
+                    yield Measure(time, agent, "table", name, quantity, float(table[quantity]))
+    if result["bytes"] is not None:
+        yield Measure(time, agent, "database", DIALECTS[result["dialect"]], "bytes", float(result["bytes"]))
+
+
 def _couchdb(agent: str, result: Mapping[str, Any], time: float) -> Iterator[Measure]:
     for name, database in _some(result["databases"], "database").items():
         quantities = {"bytes": "file", "documents": "documents", "tombstones": "tombstones", "updates": "update_seq"}
@@ -151,6 +165,7 @@ Reader = Callable[[str, Mapping[str, Any], float], Iterator[Measure | Event]]
 
 SOURCES: Mapping[str, Reader] = {
     "disks": _disks,
+    "database": _database,
     "dbsbuffer": _dbsbuffer,
     "couchdb": _couchdb,
     "release": _release,
@@ -158,6 +173,4 @@ SOURCES: Mapping[str, Reader] = {
     "drain": _drain,
     "ledger": _ledger,
 }
-"""By source the reader of its module's result: disks_info, dbsbuffer_info, couchdb_info, release_info …"""
-
-SOURCE_NAMES: Sequence[str] = tuple(SOURCES)
+"""By source the reader of the result of its module, ``disks_info``, ``database_info`` and so on."""

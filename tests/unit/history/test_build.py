@@ -76,6 +76,11 @@ def test_a_database_whose_disk_nobody_knows_has_no_day() -> None:
     assert built["agents"][0]["forecast"][1]["state"] == NOT_ENOUGH
 
 
+def test_a_database_on_oracle_fills_no_disk_of_the_agent() -> None:
+    built = report(known("a", 0, database__Oracle__bytes=growing(1), database__DBSBuffer__bytes=growing(1)))
+    assert [one["kind"] for one in built["agents"][0]["forecast"]] == ["disk"]
+
+
 def test_a_database_that_was_dropped_has_no_forecast_any_more() -> None:
     gone = [[time - 5 * DAY, size] for time, size in growing(1)]
     built = report(known("a", 0, couchdb__gone__bytes=gone, couchdb__jobs__bytes=growing(0.5, 20)))

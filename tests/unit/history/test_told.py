@@ -16,6 +16,11 @@ GOOD: dict[str, dict[str, Any]] = {
         "tables": {"dbsbuffer_file": {"rows": 7, "bytes": 16384}, "dbsbuffer_block": {"rows": 1, "bytes": 100}},
         "reclaimable_bytes": 5,
     },
+    "database": {
+        "dialect": "mariadb",
+        "tables": {"wmbs_job": {"bytes": 50, "rows": None}, "dbsbuffer_file": {"bytes": 9, "rows": 9}},
+        "bytes": 59,
+    },
     "couchdb": {
         "databases": {
             "jobs": {
@@ -68,6 +73,8 @@ def test_every_source_that_there_is_is_told_of() -> None:
         ("table", "dbsbuffer_block", "bytes"): 100,
         ("database", "DBSBuffer", "bytes"): 16484,
         ("database", "DBSBuffer", "reclaimable"): 5,
+        ("table", "wmbs_job", "bytes"): 50,
+        ("database", "MariaDB", "bytes"): 59,
         ("couchdb", "jobs", "bytes"): 10,
         ("couchdb", "jobs", "documents"): 1,
         ("couchdb", "jobs", "tombstones"): 2,
@@ -107,6 +114,7 @@ def test_what_is_no_answer_is_a_gap_and_the_others_are_told(source: str, answer:
     [
         ("disks", {"disks": [], "holds": {}}, "told of no disk"),
         ("dbsbuffer", {"tables": {}}, "told of no table"),
+        ("database", {"tables": {}}, "told of no table"),
         ("couchdb", {"databases": {}}, "told of no database"),
         ("release", {"current": None, "problem": "current leads nowhere", "drift": []}, "current leads nowhere"),
         ("ledger", {"entries": [{"time": "yesterday", "action": "adopt"}]}, "not as expected"),
