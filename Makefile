@@ -19,7 +19,7 @@ build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$
 	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench docs lock build clean
+.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench bench-halfyear docs lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -75,6 +75,9 @@ lint: setup ## ansible-lint, ruff, mypy
 
 bench: test-images ## measure; ONLY=<word> runs some
 	@$(BIN)/python -m tests.benchmarks $(if $(ONLY),--only $(ONLY))
+
+bench-halfyear: setup ## half a year of an agent at accelerated time, with the scheduled cleanup and without
+	@$(BIN)/python -m tests.benchmarks.halfyear
 
 docs: setup ## check the documentation of every module and role
 	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
