@@ -11,6 +11,8 @@ version_added: 0.1.0
 description:
   - Shows a task once something happens in it, with a line for each agent, the time it took and what went wrong.
   - Steps that change nothing and were not asked for are left out; C(-v) shows them.
+  - Below that, a terminal shows live which step runs and how far each agent's long task is. Elsewhere how far it is
+    comes as a line when that changes and every half minute.
   - Lists of lines from M(ansible.builtin.debug) are printed as they are, so tables stay tables.
 author:
   - dmwm.wmagent contributors (@dmwm)
@@ -23,7 +25,9 @@ from typing import Any
 
 from ansible import constants as C  # noqa: N812 - Ansible's own spelling in every callback
 from ansible.plugins.callback.default import CallbackModule as DefaultCallback
+from ansible_collections.dmwm.wmagent.plugins.plugin_utils.live_view import LiveView
 
+ASKS = ("pause", "ansible.builtin.pause", "ansible.legacy.pause")
 COLOURS = {"ok": "COLOR_OK", "changed": "COLOR_CHANGED", "failed": "COLOR_ERROR", "unreachable": "COLOR_UNREACHABLE"}
 
 
@@ -40,9 +44,11 @@ class CallbackModule(DefaultCallback):
         self._step_shown = True
         self._width = 8
         self._begun: dict[tuple[str, str], float] = {}
+        self._live = LiveView(self._display, self._show_step)
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
         """The plays name themselves; the file's name says nothing more."""
+        self._live.start()
 
     def v2_playbook_on_play_start(self, play: Any) -> None:
         """Show a play as a heading."""
@@ -58,6 +64,9 @@ class CallbackModule(DefaultCallback):
         """Remember the step; it is shown with its first result."""
         del is_conditional
         self._step, self._step_shown = task.get_name().strip(), False
+        # A question would be drawn over.
+        self._live.quiet = task.action in ASKS
+        self._live.step(self._step)
         if self._display.verbosity:
             self._show_step()
 
@@ -66,11 +75,13 @@ class CallbackModule(DefaultCallback):
         self.v2_playbook_on_task_start(task, False)
 
     def v2_runner_on_start(self, host: Any, task: Any) -> None:
-        """For the seconds in the line."""
+        """For the seconds in the line, and for how many agents are at work."""
+        self._live.begun(host.get_name())
         self._begun[host.get_name(), task._uuid] = time.monotonic()
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """One line where something changed, raw text for debug."""
+        self._live.done(result._host.get_name())
         data = result._result
         if result._task.action in C._ACTION_DEBUG:
             self._raw(data.get("msg"))
@@ -84,6 +95,7 @@ class CallbackModule(DefaultCallback):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """One line with what went wrong, in full with ``-v``."""
+        self._live.done(result._host.get_name())
         data = result._result
         if ignore_errors and not self._display.verbosity:
             return
@@ -96,11 +108,13 @@ class CallbackModule(DefaultCallback):
 
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """The connection's own words, on one line."""
+        self._live.done(result._host.get_name())
         message = " ".join(str(result._result.get("msg", "")).split())
         self._line(result, "unreachable", message)
 
     def v2_runner_on_skipped(self, result: Any) -> None:
         """Not shown: a step that is not due is not news."""
+        self._live.done(result._host.get_name())
         if self._display.verbosity > 1:
             self._line(result, "skipped", "")
 
@@ -128,6 +142,7 @@ class CallbackModule(DefaultCallback):
 
     def v2_playbook_on_stats(self, stats: Any) -> None:
         """The last line: what came of it."""
+        self._live.step("")
         hosts = sorted(stats.processed)
         failed = [h for h in hosts if stats.failures.get(h)]
         gone = [h for h in hosts if stats.dark.get(h)]

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import stop_reason
 
 MAX_RUNTIME = "max_runtime"
 MAX_ROWS = "max_rows"
@@ -41,10 +42,12 @@ class Limits:
         self._clock = clock
 
     def reason(self, rows_done: int) -> str:
-        """Why to end now: 'stop_file', 'max_runtime' or 'max_rows'; '' to go on.
+        """Why to end now: 'controller', 'stop_file', 'max_runtime' or 'max_rows'; '' to go on.
 
         Raises WMAgentError where nobody can tell whether the stop file is there.
         """
+        if reason := stop_reason():
+            return reason
         if self._stop_file is not None and _is_there(self._stop_file):
             return STOP_FILE
         if self.seconds_left() == 0:

@@ -109,7 +109,8 @@ cleaned_up:
   elements: str
 stopped_by:
   description:
-    - Why the run ended before all was done, C(max_runtime), C(stop_file) or C(not converging); empty otherwise.
+    - Why the run ended before all was done, C(max_runtime), C(stop_file), C(controller) (the play was interrupted or
+      the controller is gone) or C(not converging); empty otherwise.
   returned: always
   type: str
 resume:
@@ -154,6 +155,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options impo
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import run_long
 
 LINES_TOLD = 20
 
@@ -302,4 +304,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_long(main)

@@ -92,7 +92,9 @@ held_back:
   returned: always
   type: dict
 stopped_by:
-  description: Why the run ended before all was done, C(max_runtime) or C(stop_file); empty otherwise.
+  description:
+    - Why the run ended before all was done, C(max_runtime), C(stop_file) or C(controller) (the play was interrupted or
+      the controller is gone); empty otherwise.
   returned: always
   type: str
 resume:
@@ -133,6 +135,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.tombstones i
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
+from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import run_long
 
 
 class Run:
@@ -275,4 +278,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_long(main)

@@ -127,7 +127,9 @@ copies:
   type: list
   elements: dict
 stopped_by:
-  description: Why the run ended before all was done, C(max_runtime) or C(stop_file); empty otherwise.
+  description:
+    - Why the run ended before all was done, C(max_runtime), C(stop_file) or C(controller) (the play was interrupted or
+      the controller is gone); empty otherwise.
   returned: always
   type: str
 summary:
@@ -157,6 +159,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_cop
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_run import Rules, Run
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import run_long
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
 
 
 def run_from_options(params: Mapping[str, Any]) -> Run:
@@ -256,7 +260,12 @@ def work(module: AnsibleModule) -> None:
     """Rotate, or tell what would be. Raises WMAgentError before anything was changed."""
     run = run_from_options(module.params)
     with alone(module.params["secrets"]):
-        run.note = module.log
+
+        def note(step: str) -> None:
+            module.log(step)
+            report(step)
+
+        run.note = note
         run.look()
         planned, changed = run.planned, run.due
         if not module.check_mode:
@@ -297,4 +306,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_long(main)

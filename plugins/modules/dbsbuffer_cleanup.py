@@ -159,7 +159,8 @@ throttled_seconds:
   type: float
 stopped_by:
   description:
-    - Why the run ended before all was done, C(max_runtime), C(max_rows), C(stop_file) or C(load); empty otherwise.
+    - Why the run ended before all was done, C(max_runtime), C(max_rows), C(stop_file), C(load) or C(controller) (the
+      play was interrupted or the controller is gone); empty otherwise.
   returned: always
   type: str
 resume:
@@ -211,6 +212,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion i
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.options import RULE_OPTIONS, rules_from_options
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import run_long
 
 
 def request_of(params: dict[str, Any], settings: DatabaseSettings) -> Request:
@@ -312,4 +314,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_long(main)

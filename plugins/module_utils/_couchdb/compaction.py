@@ -41,6 +41,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases im
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.notes import read_note, remove_note, write_note
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
 
 NOTE = "compact"
 _KINDS = ("database_compaction", "view_compaction")
@@ -198,6 +199,7 @@ class Compaction:
                 del samples[:-_SAMPLES_KEPT]
                 seen = progress(samples, self.pace.patience)
                 self.note(f"waiting for CouchDB's own compaction of {part}: {seen}")
+                report(f"waits for CouchDB's own compaction of {part}", seen.percent or 0, 100, "%", eta=seen.eta)
                 if not seen.converging:
                     self.stopped_by = NOT_CONVERGING
                     self.warn(
@@ -248,6 +250,7 @@ class Compaction:
                 del samples[:-_SAMPLES_KEPT]
                 seen = progress(samples, self.pace.patience)
                 self.note(f"{part}: {seen}")
+                report(f"compacts {part}", seen.percent or 0, 100, "%", eta=seen.eta)
                 if not seen.converging:
                     self.stopped_by = NOT_CONVERGING
                     return NOT_CONVERGING, sizes, seen

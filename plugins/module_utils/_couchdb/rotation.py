@@ -38,6 +38,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.rotation_mar
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
 
 _NOTE_EVERY = 10.0
 
@@ -172,6 +173,7 @@ class Rotation:
             )
             for last, tally in copied:
                 marker = marker.with_(after=last, tally=marker.tally + tally)
+                report(f"copies {self._database}", marker.tally.documents, marker.state.seen[2], "documents")
                 self.result.stopped_by = self._limits.reason(0)
                 if self.result.stopped_by or time.monotonic() - noted > _NOTE_EVERY:
                     write_marker(client, copy, marker)
@@ -259,8 +261,10 @@ class Rotation:
         self._note(f"{database}: is filled from {copy}")
         batches = self._batches(marker)
         names = leaves.without_designs(leaves.read_names(client, copy))
-        for _ in rotation_copy.each_copied(client, copy, database, names, batches, limit, self._pace.in_flight):
-            pass
+        filled = 0
+        for _, tally in rotation_copy.each_copied(client, copy, database, names, batches, limit, self._pace.in_flight):
+            filled += tally.documents
+            report(f"fills {database} from its copy", filled, marker.tally.documents, "documents")
         rotation_copy.copy_locals(client, copy, database, same=False)
         rotation_copy.copy_designs(client, copy, database, limit)
         meanwhile = self._tally(database, marker, batches) != marker.tally

@@ -25,6 +25,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_reques
     read_largest_batch,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
 
 NOTE = "purge"
 YOUNG = "younger than min_age"
@@ -54,11 +55,13 @@ class Found:
 class Progress:
     """What came of one database so far.
 
+    counted: tombstones that the database had at first
     tombstones: found since the last run; held: those that stay, by reason; unknown: what could not be found out
     stopped_by: why it ended before its end, '' where it did not
     """
 
     name: str
+    counted: int = 0
     tombstones: int = 0
     going: int = 0
     purged: int = 0
@@ -130,8 +133,10 @@ def find_tombstones(
 def count_tombstones(client: CouchClient, progress: Progress, guard: Guard, min_age: float, limits: Limits) -> None:
     """Note what :func:`purge_tombstones` would purge. Changes nothing. Raises WMAgentError."""
     progress.unknown = guard.unknown
+    progress.counted = read_database(client, progress.name).tombstones
     for found in find_tombstones(client, progress.name, guard, min_age):
         _count(progress, found)
+        report(f"counts tombstones of {progress.name}", progress.tombstones, progress.counted, "tombstones")
         if reason := limits.reason(0):
             progress.stopped_by = reason
             break
@@ -164,6 +169,7 @@ def purge_tombstones(
         return
     database = progress.name
     info = read_database(client, database)
+    progress.counted = info.tombstones
     started = time.monotonic()
     with (
         Purger(client, database, read_largest_batch(client), in_flight) as purger,
@@ -196,6 +202,8 @@ def _purge_page(
         began = time.monotonic()
         result = purger.purge(going[start : start + step])
         progress.purged += result.documents
+        seen = progress.purged + progress.held.total()
+        report(f"purges {progress.name}", seen, max(seen, progress.counted), "tombstones")
         if result.left:
             progress.held[CHANGED] += len(result.left)
         warmer.purged()

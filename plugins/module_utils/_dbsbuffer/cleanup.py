@@ -30,6 +30,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CLEANED, FILE, check_schema
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
 
 _STATEMENT_TIMEOUT = 3600
 """Seconds: a statement over all files of a large agent, such as the plan's or OPTIMIZE TABLE."""
@@ -84,6 +85,7 @@ class Cleanup:
     def look(self) -> None:
         """Measure and plan; writes nothing. Raises WMAgentError."""
         _check_request(self.request)
+        report("plans the cleanup of DBSBuffer")
         with self._session(read_only=True) as connection:
             check_schema(connection)
             if connection.dialect == MARIADB:
@@ -134,6 +136,7 @@ class Cleanup:
                 lambda session: make_plan(session, request.rules),
                 placeholders=True,
                 archive=None if archive is None else lambda tables: _keep(archive, connection, tables),
+                progress=lambda step: report(f"rebuilds DBSBuffer: {step}"),
                 deadline=deadline,
             )
         if not self.stopped_by:
@@ -167,7 +170,7 @@ class Cleanup:
         with _Watch(self._open, request.replicas, self.note) as watch:
             guard = LoadGuard(watch, *request.threads_running, *request.replica_lag)
             pace = Pace(StepSize(request.step_seconds, minimum=_SMALLEST_STEP), limits, guard)
-            run = Deletion(self._open, plan, request.rules, pace, archive=archive)
+            run = Deletion(self._open, plan, request.rules, pace, archive=archive, progress=_report_files)
             self.outcomes.append(run.outcome)
             try:
                 return run.run()
@@ -177,12 +180,14 @@ class Cleanup:
     def _give_space_back(self, connection: Connection) -> None:
         if not self.request.optimize:
             return
+        report("waits until InnoDB has removed the deleted rows")
         if not space.wait_for_purge(connection, _PURGE_WAIT):
             self.note("InnoDB has not removed all deleted rows yet; what space they take is given back next time")
         self.space = []
         for decision in self._worth_optimizing(connection, space.table_sizes(connection)):
             told = _told(decision)
             if decision.optimize:
+                report(f"writes {decision.table} anew without what it does not use")
                 done = space.optimize(connection, decision.table)
                 told |= {"gained": done.gained, "reason": done.problem or decision.reason}
             self.space.append(told)
@@ -325,6 +330,10 @@ def _keep(archive: Archive, connection: Connection, tables: Mapping[str, str]) -
     for table, condition in tables.items():
         archive.add(connection, table, condition)
     archive.sync()
+
+
+def _report_files(done: int, planned: int) -> None:
+    report("deletes from DBSBuffer", done, planned, "files")
 
 
 def _lines(rows: Mapping[str, int]) -> str:
