@@ -57,6 +57,11 @@ class LongTaskAction(NormalAction):
         result: dict[str, Any] = super().run(tmp, task_vars)
         return result
 
+    def cleanup(self, force: bool = False) -> None:
+        """Ansible's own, whose failure would hide why there is no connection."""
+        with contextlib.suppress(AnsibleConnectionFailure):
+            super().cleanup(force)
+
     def _compute_environment_string(self, raw_environment_out: dict[str, Any] | None = None) -> str:
         text = str(super()._compute_environment_string(raw_environment_out))
         if self._task.async_val:

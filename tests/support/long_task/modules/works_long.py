@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.dmwm.wmagent.plugins.module_utils import _long_task
 from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from ansible_collections.dmwm.wmagent.plugins.module_utils._long_task import run_long
 from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import report
@@ -27,6 +29,9 @@ def main() -> None:
     )
     params = module.params
     limits = Limits(None, None, None)
+    process = Path(params["folder"], "process")
+    process.with_suffix(".new").write_text(str(os.getpid()))
+    process.with_suffix(".new").rename(process)
     number, total, stopped = 0, int(params["seconds"] * 10), ""
     while number < total and not (stopped := limits.reason(0)):
         report(params["step"], number, total, "numbers")
@@ -42,4 +47,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    _long_task.LOST = float(os.environ.get("LOST", _long_task.LOST))
     run_long(main)
