@@ -7,7 +7,7 @@ On the controller, since it waits for days, shows progress, and knows what the o
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._drain.memory import 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._drain.verdict import UNDECIDED
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
+from ansible_collections.dmwm.wmagent.plugins.plugin_utils import live
 
 ARGUMENTS: dict[str, Any] = {
     "connection": {"type": "dict", "required": True},
@@ -36,6 +37,7 @@ ARGUMENTS: dict[str, Any] = {
     "state_dir": {"type": "path", "required": True},
 }
 _LOOKS_AT_STOP_FILE = 2.0
+_SHOWN_AGAIN = 1800.0
 DEFAULT_TEAM = "production"
 WAITING, STOPPED, TOO_LONG = "waiting", "stopped", "not finished"
 
@@ -54,6 +56,7 @@ class ActionModule(ActionBase):
         self._vars = task_vars or {}
         self._params = params
         self._changed = False
+        self._shown: tuple[Any, float] = (None, 0.0)
         try:
             self._name = self._vars["inventory_hostname"]
             self._times = {
@@ -96,6 +99,10 @@ class ActionModule(ActionBase):
         return self._told(WAITING if waits else str(reading["verdict"]), reading, plan)
 
     def _watch(self) -> dict[str, Any]:
+        with live.task(self._name) as self._tell:
+            return self._watch_on()
+
+    def _watch_on(self) -> dict[str, Any]:
         end = time.monotonic() + self._times["max_runtime"]
         unreadable_since: float | None = None
         pause, reading, begun = self._times["shortest_pause"], None, False
@@ -109,7 +116,7 @@ class ActionModule(ActionBase):
                     unreadable_since = unreadable_since or time.time() if reading["verdict"] == UNDECIDED else None
                     self._speed_up(reading)
                     self._memory.save()
-                    self._show(watching.line([*self._memory.readings[:-1], reading]))
+                    self._show_progress([*self._memory.readings[:-1], reading])
                     pause = watching.pause(
                         reading, before, pause, self._times["shortest_pause"], self._times["longest_pause"]
                     )
@@ -189,6 +196,15 @@ class ActionModule(ActionBase):
         if answer.get("failed") or answer.get("unreachable"):
             raise ModuleFailedError(str(answer.get("msg", "failed without a reason")).splitlines()[0])
         return answer
+
+    def _show_progress(self, readings: Sequence[Mapping[str, Any]]) -> None:
+        """The live line each time; a line that stays where something changed, and now and then."""
+        reading = readings[-1]
+        self._tell(watching.progress_of(readings))
+        news = (reading["verdict"], reading["bottleneck"])
+        if news != self._shown[0] or time.monotonic() - self._shown[1] >= _SHOWN_AGAIN:
+            self._shown = (news, time.monotonic())
+            self._show(watching.line(readings))
 
     def _show(self, text: str) -> None:
         self._display.display(f"{time.strftime('%H:%M:%S')} {self._name}  {text}")

@@ -155,7 +155,6 @@ def lab(
     start: str = "quick",
     hand_patch: Sequence[int] = (),
     overrides: Mapping[str, Any] | None = None,
-    work_seconds: float = 0,
 ) -> Iterator[RunningLab]:
     """Bring up ``agents`` real agents on the release ``image``; all is stopped and removed at the end.
 
@@ -164,7 +163,6 @@ def lab(
     start:      ``quick``, or ``upstream`` for ``wmcoreD --start``
     hand_patch: which agents (from 0) carry a change made by hand
     overrides:  ``wmagent_config`` of all agents
-    work_seconds: in which an agent's work ends once it is in drain mode; 0 for work that never ends
 
     Packages come from an image of the checkout's ``build/images`` (elsewhere: WMAGENT_TEST_IMAGES), and from the
     package index where there is no such image. By-hand software is kept under ``.cache`` for the next time.
@@ -179,7 +177,6 @@ def lab(
         "overrides": dict(overrides or {}),
         "couchdb": couchdb,
         "start": start,
-        "work_seconds": work_seconds,
         **_source(image),
     }
     try:

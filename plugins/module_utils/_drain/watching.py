@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._drain.progress import STAGES
 from ansible_collections.dmwm.wmagent.plugins.module_utils._drain.verdict import DRAINED, STUCK
+from ansible_collections.dmwm.wmagent.plugins.module_utils._progress import Progress
 
 NEWEST, HOURLY = 60, 140
 """Readings that are remembered, the newest and one for each hour before: drain_info needs 48 for its rates, and older
@@ -145,6 +146,17 @@ def durations(readings: Sequence[Reading]) -> list[dict[str, Any]]:
             }
         )
     return told
+
+
+def progress_of(readings: Sequence[Reading]) -> Progress:
+    """The same for a live line: of all that was there at its most, how much is gone."""
+    reading = readings[-1]
+    totals = [sum(count or 0 for count in counts(one).values()) for one in readings]
+    waits = next((stage for stage in reading["stages"] if stage["name"] == reading["bottleneck"]), None)
+    step = str(reading["verdict"]) + (f", waits for {waits['name']}: {waits['count']}" if waits else "")
+    rate = max(0.0, (waits or {}).get("rate_per_hour") or 0.0) / 3600
+    eta = reading["eta"]["seconds"]
+    return Progress(step, max(totals) - totals[-1], max(totals) or None, "pieces of work", rate or None, eta)
 
 
 def line(readings: Sequence[Reading], width: int = 20) -> str:

@@ -134,6 +134,13 @@ def test_one_line():
     assert "not enough data  some to go" in watching.line([reading(0, upload=1)])
 
 
+def test_the_live_line():
+    now = reading(60, eta=NO_ETA | {"seconds": 720}, upload=25) | {"bottleneck": "upload"}
+    told = watching.progress_of([reading(0, upload=100), now])
+    assert (told.step, told.done, told.total, told.eta) == ("draining, waits for upload: 25", 75, 100, 720)
+    assert watching.progress_of([reading(0, "drained")]).total is None
+
+
 @given(st.lists(st.floats(0, 400 * 3600), min_size=1, max_size=300, unique=True).map(sorted))
 def test_what_is_kept_is_short_keeps_the_ends_and_can_be_given_back(times):
     kept = watching.kept([reading(time, batch=number) for number, time in enumerate(times)])
