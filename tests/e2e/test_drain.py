@@ -83,7 +83,7 @@ def test_one_drains_while_the_other_has_to_keep_working(running, works, fleet):
     (agent,) = drains
     assert "stopped" in first.line_of(agent.name)
 
-    for share in (0.5, 0.75):
+    for share in (0.3, 0.55):
         works[agent.name].step(share)
         again = fleet.play("drain.yml", "-l", agent.name, wmagent_drain_stop_file=str(stop))
     assert "draining  waits for registration" in again.output and "stopped" in again.line_of(agent.name)
