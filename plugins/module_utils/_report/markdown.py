@@ -22,7 +22,9 @@ _ENTITIES = {
     "$": "&#36;",
     "@": "&#64;",
 }
-_SPECIAL = re.compile(r"[&<>|`\\$@*_\[\]~#!]|(?<=[a-z])(?=://)|^(?=[-+=]|\d+[.)])", re.IGNORECASE)
+_SPECIAL = re.compile(r"[&<>|`\\$@*_\[\]~#!]|(?<=[a-z])(?=://)|^(?=[-+=]|\d+[.)](?:\s|$))", re.IGNORECASE)
+
+_BLANKS = re.compile(r"[^\S\u202f]+")  # but not the one inside a figure
 
 
 def to_markdown(report: model.Report) -> str:
@@ -32,7 +34,7 @@ def to_markdown(report: model.Report) -> str:
 
 def text(value: object) -> str:
     """``value`` in one line in which nothing is markup, neither Markdown's nor HTML's, nor a link."""
-    line = " ".join(str(value).split())
+    line = _BLANKS.sub(" ", str(value)).strip()
     return _SPECIAL.sub(lambda found: _escaped(found.group()), line)
 
 
