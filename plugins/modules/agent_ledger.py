@@ -32,7 +32,7 @@ options:
     description: What was done.
     type: str
     required: true
-    choices: [upgrade, rollback, aborted, judged, cleanup, drain, undrain]
+    choices: [upgrade, rollback, redeploy, aborted, judged, cleanup, drain, undrain]
   rollout:
     description: Id of the rollout.
     type: str
@@ -137,7 +137,7 @@ def main() -> None:
             "action": {
                 "type": "str",
                 "required": True,
-                "choices": ["upgrade", "rollback", "aborted", "judged", *_NO_SWITCH],
+                "choices": ["upgrade", "rollback", "redeploy", "aborted", "judged", *_NO_SWITCH],
             },
             "rollout": {"type": "str", "required": True},
             "owner": {"type": "str", "required": True},

@@ -58,7 +58,7 @@ def read(ledger: Path) -> list[dict[str, Any]]:
     return entries
 
 
-_SWITCHING = {"adopt", "upgrade", "rollback"}
+_SWITCHING = {"adopt", "upgrade", "rollback", "redeploy"}
 
 
 def release_order(entries: list[dict[str, Any]]) -> list[str]:
