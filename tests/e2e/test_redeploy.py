@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""redeploy.yml on a real agent whose next release has another schema: refused, killed, gone on, finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import ledger
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb import client as couch
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import list_databases, read_database
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import connect
+from ansible_collections.dmwm.wmagent.plugins.module_utils._redeploy import dump, journal
+from ansible_collections.dmwm.wmagent.plugins.module_utils._redeploy.tables import count_rows
+from support.agent import LabAgent, lab
+from support.fleet import Fleet, current
+from wmagent_lab.work import Work
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+OLD, NEW = "2.4.1", "2.4.2"
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory):
+    with lab(tmp_path_factory, components=["RetryManager"], image=OLD) as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def agent(running) -> LabAgent:
+    return running.agents[0]
+
+
+@pytest.fixture(scope="module")
+def work(agent) -> Work:
+    """What the agent has to do; the test finishes it."""
+    host = agent.overrides["Agent.hostName"]
+    found = Work(agent.name, host, agent.secrets, agent.database, agent.folder / "condor.json", seconds=0)
+    found.seed()
+    return found
+
+
+@pytest.fixture(scope="module")
+def fleet(running, agent):
+    one = Fleet.of(running.folder / "controller", running.agents, wmagent_team="lab")
+    one.agents[agent.name]["wmagent_fqdn"] = agent.overrides["Agent.hostName"]
+    return one
+
+
+def rows(agent: LabAgent) -> dict[str, int]:
+    with connect(agent.settings()) as connection:
+        return count_rows(connection)
+
+
+def documents(agent: LabAgent) -> dict[str, int]:
+    client = couch.CouchClient(couch.settings_from_secrets(agent.read_secrets()))
+    return {name: read_database(client, name).documents for name in list_databases(client)}
+
+
+def drains(agent: LabAgent) -> bool:
+    url = f"{agent.read_secrets()['REQMGR2_URL']}/data/wmagentconfig/{agent.overrides['Agent.hostName']}"
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        return bool(json.load(answer)["result"][0]["UserDrainMode"])
+
+
+def redeploy(fleet: Fleet, *options: str, confirm: str = "agent01", **extra):
+    return fleet.play("redeploy.yml", *options, wmagent_image=NEW, wmagent_confirm_wipe=confirm, **extra)
+
+
+def test_01_an_agent_that_works_is_refused_and_nothing_changed(agent, work, fleet):
+    before, pids = rows(agent), agent.running()
+    assert sum(before.values()) > 100 and len(before) == 48
+    run = redeploy(fleet)
+    assert run.code != 0 and "not drained" in run.output, run.output
+    assert "workflows that are not archived in ReqMgr2" in run.output
+    assert "nothing was changed" in run.output
+    assert rows(agent) == before and agent.running() == pids
+    assert not agent.layout.lock.exists() and not journal.file_of(agent.layout).exists()
+
+
+def test_02_without_a_person_who_says_so_it_is_refused(agent, work, fleet):
+    work.step(1.0)
+    patience = {"wmagent_drain_shortest_pause": "1s", "wmagent_drain_longest_pause": "1s"}
+    drained = fleet.play("drain.yml", wmagent_min_active=0, wmagent_image=NEW, **patience)
+    assert drained.code == 0, drained.output
+    before, pids = rows(agent), agent.running()
+    for confirm in ("", "agent02"):
+        run = redeploy(fleet, confirm=confirm)
+        assert run.code != 0 and "-e wmagent_confirm_wipe=agent01" in run.output, run.output
+    checked = redeploy(fleet, "--check")
+    assert checked.code == 0, checked.output
+    assert f"48 tables with {sum(before.values())} rows and 6 CouchDB databases" in checked.output
+    assert (
+        f'"wmbs_job": {before["wmbs_job"]}' in checked.output or f"'wmbs_job': {before['wmbs_job']}" in checked.output
+    )
+    assert rows(agent) == before and agent.running() == pids and drains(agent)
+    assert not journal.file_of(agent.layout).exists()
+
+
+def test_03_killed_after_the_wipe_the_same_command_finishes(agent, fleet):
+    before, held = rows(agent), documents(agent)
+    command, environment = fleet.command("redeploy.yml", wmagent_image=NEW, wmagent_confirm_wipe="agent01")
+    process = subprocess.Popen(
+        command, env=environment, cwd=fleet.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    seen = wait_for_step(agent, "wiped", process)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+    said, _ = process.communicate()
+    assert seen, f"it ended or hung before the wipe: {said}"
+    left = journal.read(agent.layout)
+    assert left and left.destroys and left.tables == before and not agent.running()
+    refused = fleet.upgrade("2.4.1")
+    assert refused.code != 0 and "changed=0" in refused.output, "another rollout while its lock is held"
+
+    run = redeploy(fleet)
+    assert run.code == 0, run.output
+    assert current(agent) == NEW and set(agent.running()) == {"RetryManager"}
+    now = rows(agent)
+    assert len(now) == 49 and now["wma_init"] == 4 and now["wmbs_workflow"] == 0 and now["dbsbuffer_file"] == 0
+    assert set(documents(agent)) == set(held) and documents(agent)["workqueue"] < held["workqueue"]
+    assert not drains(agent) and not agent.layout.lock.exists()
+    assert not journal.file_of(agent.layout).exists() and not agent.layout.journal.exists()
+
+    entry = ledger.read(agent.layout.ledger)[-1]
+    assert (entry["action"], entry["verdict"]) == ("redeploy", "healthy")
+    assert entry["steps"]["database"]["verified"] == "restored"
+    assert dump.rows_in(Path(entry["steps"]["database"]["file"])) == before
+    assert {name: one["documents"] for name, one in entry["steps"]["couchdb"].items()} == held
+    secret = agent.read_secrets()["MDB_PASS"]
+    assert secret not in run.output + said and secret not in json.dumps(entry)
+
+
+def wait_for_step(agent: LabAgent, step: str, process: subprocess.Popen[str]) -> bool:
+    """Until the redeployment has come to ``step`` or a later one."""
+    deadline = time.monotonic() + 150
+    while time.monotonic() < deadline and process.poll() is None:
+        found = journal.read(agent.layout)
+        if found and found.reached(step):
+            return True
+        time.sleep(0.005)
+    return False
+
+
+def test_04_again_it_is_refused_since_it_works_now(agent, fleet):
+    before = rows(agent)
+    run = redeploy(fleet)
+    assert run.code != 0 and "not drained" in run.output
+    assert rows(agent) == before
