@@ -19,7 +19,7 @@ build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$
 	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench bench-halfyear docs lock build clean
+.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench bench-halfyear docs docs-site lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -82,8 +82,20 @@ bench-halfyear: setup ## half a year of an agent at accelerated time, with the s
 docs: setup ## check the documentation of every module and role
 	@$(BIN)/antsibull-docs lint-collection-docs --plugin-docs --skip-rstcheck .
 
-lock: setup ## lock requirements/dev.in and the tools again
-	@for set in requirements/dev roles/image/files/tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
+SITE := build/docs-site
+docs-site: setup ## the documentation as a site, into build/docs-site/html
+	@[ requirements/docs.txt -ot build/docs-venv/.installed ] || { \
+	    $(BIN)/uv venv -q --clear --python $(BIN)/python build/docs-venv && \
+	    $(BIN)/uv pip install -q --python build/docs-venv/bin/python --require-hashes -r requirements/docs.txt && \
+	    touch build/docs-venv/.installed; }
+	@rm -rf $(SITE) && mkdir -p $(SITE)/guide && mkdir -m 700 $(SITE)/collections
+	@cp tools/docs_site/* $(SITE)/ && cp -r docs/. $(SITE)/guide/
+	@PATH=$(CURDIR)/build/docs-venv/bin:$$PATH ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/collections antsibull-docs collection \
+	    --use-current --squash-hierarchy --dest-dir $(SITE)/collections dmwm.wmagent
+	@build/docs-venv/bin/sphinx-build -q -W --keep-going -b html $(SITE) $(SITE)/html
+
+lock: setup ## lock requirements/dev.in, docs.in and the tools again
+	@for set in requirements/dev requirements/docs roles/image/files/tools; do $(BIN)/uv pip compile -q --generate-hashes --universal --no-annotate --no-header \
 	    -p 3.11 $$set.in -o $$set.txt; done
 
 build: setup ## the collection's tarball, into build/
