@@ -22,7 +22,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     _leave_oracle_client_alone()
     errors: list[str] = []
-    _watch(importlib.import_module("MySQLdb.cursors").Cursor, errors)
+    _watch_statements(importlib.import_module("MySQLdb.cursors").Cursor, errors)
+    _watch_sessions(importlib.import_module("MySQLdb.connections").Connection, errors)
     sys.argv = [request["program"], "--config", request["config"], "--create"]
     sys.argv.append(f"--modules={','.join(request['modules'])}")
     ended: Any = 0
@@ -32,7 +33,7 @@ def main() -> None:
         ended = stop.code or 0
     except Exception as error:
         if not errors:
-            errors.append(f"{type(error).__name__}: {error}")
+            errors.append(_one_line(f"{type(error).__name__}: {error}"))
     answer = {"errors": errors, "ended": ended if isinstance(ended, int) else str(ended)}
     Path(request["output"]).write_text(json.dumps(answer), encoding="utf-8")
 
@@ -46,7 +47,7 @@ def _leave_oracle_client_alone() -> None:
     oracledb.init_oracle_client = lambda *args, **options: None  # type: ignore[attr-defined]
 
 
-def _watch(cursor: Any, errors: list[str]) -> None:
+def _watch_statements(cursor: Any, errors: list[str]) -> None:
     original: Callable[..., Any] = cursor.execute
 
     def execute(self: Any, query: Any, args: Any = None) -> Any:
@@ -57,11 +58,28 @@ def _watch(cursor: Any, errors: list[str]) -> None:
                 while self.nextset():
                     pass
         except Exception as error:
-            errors.append(" ".join(str(error).split())[:500])
+            errors.append(_one_line(str(error)))
             raise
         return answer
 
     cursor.execute = execute
+
+
+def _watch_sessions(connection: Any, errors: list[str]) -> None:
+    original: Callable[..., Any] = connection.__init__
+
+    def opened(self: Any, *args: Any, **options: Any) -> None:
+        try:
+            original(self, *args, **options)
+        except Exception as error:
+            errors.append(_one_line(str(error)))
+            raise
+
+    connection.__init__ = opened
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:500]
 
 
 def _parts(query: Any) -> int:
