@@ -2,7 +2,7 @@
 """Sphinx's configuration of the documentation site (make docs-site)."""
 
 project = "dmwm.wmagent"
-copyright = "dmwm.wmagent contributors"  # noqa: A001 - Sphinx's name for it
+copyright = "dmwm.wmagent contributors"
 
 # antsibull-docs writes the modules' pages; docs/*.md are read as they are.
 extensions = ["sphinx_antsibull_ext", "myst_parser"]
