@@ -181,15 +181,16 @@ def test_a_terminal_has_lines_that_are_drawn_anew(tmp_path):
 
 def test_work_that_nobody_watches_any_more_ends(tmp_path):
     """One agent's link stays cut; then the play is interrupted while it works on another."""
-    play = Play(tmp_path, {"cut": {"seconds": 60}, "watched": {"seconds": 60}}, LOST="2")
+    play = Play(tmp_path, {"cut": {"seconds": 60}, "watched": {"seconds": 60}}, LOST="6")
     with play.running() as process:
         wait_for(lambda: play.handed_over() >= {"cut", "watched"})
         (tmp_path / "links/cut").touch()
         wait_for(lambda: "cut" in play.recorded())
         assert not play.ended("watched")
         os.killpg(process.pid, signal.SIGINT)
+        wait_for(lambda: play.ended("watched"), 4)  # it was told, and did not find out by itself
         output, _ = process.communicate(timeout=30)
-    assert re.search(r"cut +unreachable .*no connection for 2 s while works_long was at work.*Run it again", output)
+    assert re.search(r"cut +unreachable .*no connection for 6 s while works_long was at work.*Run it again", output)
     for name in ("cut", "watched"):
         wait_for(lambda name=name: play.ended(name))
         assert play.ended(name) == "controller"
