@@ -22,7 +22,7 @@ class Disk:
 
 
 def random_disk(chance: random.Random, kind: str) -> Disk:
-    """10 to 120 measures over up to 120 days of a disk that grows by 5 % to 300 % of its base, with noise of up to 3 % of it."""
+    """10 to 120 measures over up to 120 days of a disk that grows by 5 % to 300 % of its base, with noise up to 3 %."""
     count = chance.randint(10 if kind != "cleanups" else 30, 120)
     apart = DAY * chance.choice([0.25, 0.5, 1])
     span = count * apart
