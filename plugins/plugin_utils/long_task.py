@@ -14,7 +14,7 @@ import re
 import shlex
 import signal
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
@@ -38,6 +38,9 @@ _STOP = "cd {folder} && : > stop"
 _END = """cd {folder} || exit 0; : > stop; n=0
 while {alive} && [ $n -lt {seconds} ]; do sleep 1; n=$((n + 1)); done
 if {alive}; then kill -KILL -- -{process}; fi; rm -rf {folder}"""
+
+_ENDS = (signal.SIGTERM, signal.SIGINT)
+"""Signals by which Ansible ends a worker."""
 
 
 class _InterruptedError(BaseException):
@@ -73,11 +76,13 @@ class LongTaskAction(NormalAction):
         task = _handed_over(answer)
         if task is None:
             return answer
+        handlers = {number: signal.signal(number, _interrupt) for number in _ENDS}
         try:
-            with _noticed_end(), live.task(self._agent) as tell:
+            with live.task(self._agent) as tell:
                 return self._watch(task, tell)
         except _InterruptedError:
             self._ask(_STOP.format(**task))
+            _restore(handlers)
             os.kill(os.getpid(), signal.SIGTERM)  # what Ansible does at its end
             raise
         except AnsibleError:
@@ -85,6 +90,8 @@ class LongTaskAction(NormalAction):
         except BaseException:
             self._ask(_END.format(**task, seconds=_GRACE))
             raise
+        finally:
+            _restore(handlers)
 
     def _watch(self, task: Mapping[str, Any], tell: Any) -> dict[str, Any]:
         """The module's own answer, once it has ended. Raises AnsibleError where it cannot be had."""
@@ -131,16 +138,13 @@ def _handed_over(answer: Mapping[str, Any]) -> dict[str, Any] | None:
     return {"folder": shlex.quote(str(told["folder"])), "process": process, "alive": _ALIVE.format(process=process)}
 
 
-@contextlib.contextmanager
-def _noticed_end() -> Iterator[None]:
-    """Have the end of this worker raised, so that the agent can be told."""
+def _interrupt(*_: object) -> None:
+    # Ansible sends a second signal right after the first, by which the command that tells the agent would end as well.
+    for number in _ENDS:
+        signal.signal(number, signal.SIG_IGN)
+    raise _InterruptedError
 
-    def interrupt(*_: object) -> None:
-        raise _InterruptedError
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+def _restore(handlers: Mapping[signal.Signals, Any]) -> None:
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
