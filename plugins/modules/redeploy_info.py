@@ -52,6 +52,12 @@ options:
         description: Who decided it.
         type: str
         required: true
+  adopt_prefix:
+    description: C(sys.prefix) of an agent deployed by hand, where it is not found by itself.
+    type: path
+  adopt_config:
+    description: C(config.py) of an agent deployed by hand, where it is not found by itself.
+    type: path
   central_timeout:
     description: Seconds for all answers of ReqMgr2 together.
     type: float
@@ -125,7 +131,7 @@ def plan(agent: Agent, params: Mapping[str, Any]) -> dict[str, Any]:
     """What would be wiped, and what speaks against it. Raises WMAgentError where that cannot be read."""
     accepted = archived.accepted_names(params["accept"])
     problems = []
-    _layout, release = agent.current()
+    _layout, release = agent.current(params["adopt_prefix"], params["adopt_config"])
     with agent.session() as connection:
         tables.demand_mariadb(connection, "redeployment")
         counts = tables.count_rows(connection)
@@ -190,6 +196,8 @@ def main() -> None:
                 "default": [],
                 "options": {key: {"type": "str", "required": True} for key in ("workflow", "reason", "person")},
             },
+            "adopt_prefix": {"type": "path"},
+            "adopt_config": {"type": "path"},
             "central_timeout": {"type": "float", "default": 60},
             **{name: options.CENTRAL_OPTIONS[name] for name in ("host_cert", "host_key", "ca_path")},
         },

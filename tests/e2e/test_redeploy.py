@@ -22,7 +22,7 @@ from support.agent import LabAgent, lab
 from support.fleet import Fleet, current
 from wmagent_lab.work import Work
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OLD, NEW = "2.4.1", "2.4.2"
 

@@ -60,8 +60,6 @@ def test_a_dump_comes_back_with_every_row_and_its_rows_can_be_counted(database, 
 def test_a_dump_that_is_not_the_database_is_refused(database, tmp_path):
     file = tmp_path / "database.sql.gz"
     dump.save(database, file, 60)
-    with pytest.raises(WMAgentError, match="holds 8 rows of parent, and the database 9"):
-        dump.verify(database, file, {**ROWS, "parent": 9}, 60)
     run_script(database, "UPDATE parent SET word = 'changed' WHERE id = 1")
     with pytest.raises(WMAgentError, match="holds other rows of parent"):
         dump.verify(database, file, ROWS, 60)
@@ -80,11 +78,10 @@ def test_without_a_server_the_rows_are_counted(database, tmp_path, monkeypatch):
         dump.verify(database, file, {**ROWS, "child": 7}, 60)
 
 
-@pytest.mark.parametrize("cut", [20, 200])
-def test_half_a_dump_is_none(database, tmp_path, cut):
+def test_half_a_dump_is_none(database, tmp_path):
     file = tmp_path / "database.sql.gz"
     dump.save(database, file, 60)
-    file.write_bytes(file.read_bytes()[:-cut])
+    file.write_bytes(file.read_bytes()[:-200])
     with pytest.raises(WMAgentError):
         dump.verify(database, file, ROWS, 60)
     with pytest.raises(WMAgentError, match="cannot be read back"):

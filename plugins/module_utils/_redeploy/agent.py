@@ -84,11 +84,16 @@ class Agent:
         """Its CouchDB."""
         return couch.CouchClient(couch.settings_from_secrets(self.secrets), min(self.timeout, 300.0))
 
-    def current(self) -> tuple[AgentLayout, Release]:
-        """The release that it runs, one deployed by hand included, and the layout that fits it."""
+    def current(self, prefix: str | None = None, config: str | None = None) -> tuple[AgentLayout, Release]:
+        """The release that it runs, one deployed by hand included, and the layout that fits it.
+
+        prefix, config: of a deployment by hand, where it is not found by itself
+        """
         if self.layout.is_adopted():
             return self.layout, self.layout.current_release()
-        deployment = find_deployment(self.layout.root, None, None)
+        deployment = find_deployment(
+            self.layout.root, Path(prefix) if prefix else None, Path(config) if config else None
+        )
         layout = AgentLayout(self.layout.root, by_hand_work=deployment.work_dir)
         return layout, deployment.release(layout)
 
