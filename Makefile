@@ -37,13 +37,17 @@ demo: images ## three agents deployed by hand, rolled to a new release
 	@$(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=$(OLD_IMAGE)
 	@$(PLAY) playbooks/upgrade.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_image=$(NEW_IMAGE)
 
+# The schema changes between these two: code alone is not enough.
 DRAIN_LAB := $(CURDIR)/build/lab-drain
-demo-drain: images ## an agent of three drains, its bottleneck found, and takes work again
+DRAIN_IMAGES := "2.4.1", "2.4.2"
+demo-drain: setup ## an agent of three drains, its bottleneck found, and is redeployed with another schema
+	@$(call build_images,$(DRAIN_IMAGES))
 	@export WMAGENT_LAB_DIR=$(DRAIN_LAB) && \
-	    $(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=$(OLD_IMAGE) \
+	    $(PLAY) playbooks/lab.yml -e wmagent_repository=$(REPOSITORY) -e wmagent_lab_image=2.4.1 \
 	        -e wmagent_lab_start=quick -e wmagent_lab_work_seconds=60 -e '{"wmagent_components": ["RetryManager"]}' && \
-	    $(PLAY) playbooks/drain.yml -l lab01 -e wmagent_repository=$(REPOSITORY) -e wmagent_image=$(NEW_IMAGE) && \
-	    $(PLAY) playbooks/undrain.yml -l lab01 && \
+	    $(PLAY) playbooks/drain.yml -l lab01 -e wmagent_repository=$(REPOSITORY) -e wmagent_image=2.4.2 && \
+	    $(PLAY) playbooks/redeploy.yml -l lab01 -e wmagent_repository=$(REPOSITORY) -e wmagent_image=2.4.2 \
+	        -e wmagent_confirm_wipe=lab01 -e '{"wmagent_components": ["RetryManager"]}' && \
 	    $(PLAY) playbooks/lab.yml -e wmagent_lab_state=absent
 
 demo-down: ## end the demo's processes and remove build/lab
