@@ -19,7 +19,7 @@ build_images = $(PLAY) -i localhost, playbooks/image.yml -e wmagent_repository=$
 	-e wmagent_image_cache=$(CURDIR)/.cache/images -e '{"wmagent_images": [$(1)]}'
 PYTEST := $(BIN)/pytest
 
-.PHONY: help setup demo demo-drain demo-down images test-images test unit molecule lint bench bench-halfyear docs docs-site lock build clean
+.PHONY: help setup demo demo-drain demo-down images test-images test test-long unit molecule lint bench bench-halfyear docs docs-site lock build clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -61,9 +61,12 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
 	selection.py space.py support.py) tests/integration/test_drain_database.py
 
-test: lint test-images ## lint and all tests
-	@$(PYTEST) tests $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS))
+test: lint test-images ## lint and all tests, but for more cases of the same
+	@$(PYTEST) tests -m "not long" $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS))
 	@code=0; $(PYTEST) $(JVM_TESTS) || code=$$?; if [ $$code -ge 128 ]; then $(PYTEST) $(JVM_TESTS); else exit $$code; fi
+
+test-long: test-images ## the cases that make test leaves out: more kills, more bad input, every molecule scenario
+	@$(PYTEST) tests -m long
 
 molecule: images ## the scenarios alone; SCENARIO=upgrade runs one
 	@MOLECULE_EPHEMERAL_DIRECTORY=$(CURDIR)/build/molecule MOLECULE_COMMAND_BORDERS=false \

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""drain.yml and undrain.yml on agents whose work ends: turns in a team, stop and go on, verdict, ledger."""
+"""drain.yml, undrain.yml and cleanup.yml on agents whose work ends: turns in a team, stop and go on, verdict, ledger."""
 
 from __future__ import annotations
 
 import json
+import os
+import time
 import urllib.request
 
 import pytest
@@ -118,3 +120,20 @@ def test_what_needs_a_person_ends_the_watch_and_a_waiver_lets_it_end_well(runnin
     assert "waived: workflows_open_gone (1) by operator, test" in waived.output
     entry = ledger.read(agent.layout.ledger)[-1]
     assert entry["waived"][0]["waiver"]["person"] == "operator"
+
+
+def test_a_cleanup_of_agents_at_work_does_what_is_due_once(running, fleet):
+    first, second = running.agents
+    old = first.layout.work_dir / "RetryManager" / "ComponentLog.1"
+    old.write_text("rotated")
+    os.utime(old, (time.time() - 20 * 86_400,) * 2)
+    done = fleet.play("cleanup.yml")
+    assert done.code == 0, done.output
+    assert not old.exists() and "databases and views due" in done.output and "workflows stay" in done.output
+    entry = ledger.read(first.layout.ledger)[-1]
+    assert (entry["action"], entry["files"]["logs"]) == ("cleanup", 1)
+    assert actions(second)[-1][0] != "cleanup"
+    again = fleet.play("cleanup.yml")
+    assert "changed=0" in again.output and not first.layout.lock.exists(), again.output
+    failed = fleet.play("cleanup.yml", "-l", first.name, wmagent_cleanup_retention="soon")
+    assert failed.code != 0 and "retention is 'soon'" in failed.output and not first.layout.lock.exists()

@@ -151,7 +151,10 @@ def test_06_a_write_while_stopped_fails_the_rollout(running, one):
     assert actions(agent)[-1] == ("rollback", "healthy")
 
 
-@pytest.mark.parametrize("step", ["stopping", "linked", "started"])
+@pytest.mark.parametrize(
+    "step",
+    [pytest.param("stopping", marks=pytest.mark.long), "linked", pytest.param("started", marks=pytest.mark.long)],
+)
 def test_07_a_controller_that_dies_leaves_nothing_that_the_same_command_cannot_finish(running, one, step):
     agent = running.agents[0]
     image = OLD if current(agent) == NEW else NEW
@@ -187,7 +190,7 @@ def wait_for_step(journal: Path, step: str, process: subprocess.Popen[str]) -> b
     return False
 
 
-@pytest.mark.parametrize("policy", ["fail", "continue"])
+@pytest.mark.parametrize("policy", ["fail", pytest.param("continue", marks=pytest.mark.long)])
 def test_07b_what_cannot_be_read_is_inconclusive(running, one, policy):
     agent = running.agents[0]
     image = OLD if current(agent) == NEW else NEW

@@ -41,6 +41,17 @@ def _molecule(folder: Path, *arguments: str, limit: float = LIMIT) -> subprocess
 
 @pytest.mark.slow
 @pytest.mark.timeout(LIMIT + 240)
+def test_the_lab_scenario(tmp_path: Path) -> None:
+    """The short form: what the other scenarios do to the lab's agents, tests/e2e does, too, except for a cleanup."""
+    done = _molecule(tmp_path, "test", "-s", "default")
+    assert done.returncode == 0, done.stdout
+    steps = set(re.findall(r"^default > (\w+): Executed: Successful", done.stdout, re.MULTILINE))
+    assert {"converge", "idempotence", "verify", "side_effect"} <= steps, done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.long
+@pytest.mark.timeout(LIMIT + 240)
 def test_all_scenarios(tmp_path: Path) -> None:
     try:
         done = _molecule(tmp_path, "test", "--all")
