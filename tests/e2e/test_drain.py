@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""drain.yml, undrain.yml and cleanup.yml on agents whose work ends: turns in a team, stop and go on, verdict, ledger."""
+"""drain.yml, undrain.yml and cleanup.yml on agents whose work ends: turns, stop and go on, verdict, ledger."""
 
 from __future__ import annotations
 
