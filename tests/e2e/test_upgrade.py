@@ -134,17 +134,21 @@ def test_06_a_write_while_stopped_fails_the_rollout(running, one):
                 password=settings.password,
                 database=settings.name,
                 autocommit=True,
+                ssl_disabled=True,  # reading the system's certificates for each session takes long
             ) as connection:
                 written = "UPDATE wm_components SET update_threshold = update_threshold + 1"
                 assert connection.cursor().execute(written)
 
-    writer = threading.Thread(target=write)
-    writer.start()
+    # Enough of them that one comes between the two readings, a quarter of a second apart, also on a busy machine.
+    writers = [threading.Thread(target=write) for _ in range(4)]
+    for writer in writers:
+        writer.start()
     try:
         run = one.upgrade(OLD)
     finally:
         stop.set()
-        writer.join()
+        for writer in writers:
+            writer.join()
     assert run.code != 0
     assert "wm_components" in run.output and "records changed" in run.output, run.output
     assert current(agent) == NEW and set(agent.running()) == set(TEN)

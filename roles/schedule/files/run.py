@@ -86,6 +86,8 @@ def alone(path: Path) -> Iterator[bool]:
 def run(job: dict[str, Any], log: Log) -> int:
     """Run the job's command; its exit code."""
     environment = {**os.environ, **job["environment"]}
+    # Where this program was started with SIGINT ignored (nohup, a shell's &), the command would be deaf to it as well.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         process = subprocess.Popen(
             job["command"],
