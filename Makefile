@@ -61,9 +61,13 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
 	selection.py space.py support.py) tests/integration/test_drain_database.py
 
+# Beside the others: half of what those do is waiting.
 test: lint test-images ## lint and all tests, but for more cases of the same
-	@$(PYTEST) tests -m "not long" $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS))
-	@code=0; $(PYTEST) $(JVM_TESTS) || code=$$?; if [ $$code -ge 128 ]; then $(PYTEST) $(JVM_TESTS); else exit $$code; fi
+	@mkdir -p build; set +e; \
+	    jvm() { $(PYTEST) $(JVM_TESTS); code=$$?; [ $$code -ge 128 ] || return $$code; $(PYTEST) $(JVM_TESTS); }; \
+	    jvm > build/jvm-tests.log 2>&1 & \
+	    $(PYTEST) tests -m "not long" $(PARALLEL) $(addprefix --ignore=,$(JVM_TESTS)); code=$$?; \
+	    wait $$!; jvm=$$?; cat build/jvm-tests.log; exit $$((code ? code : jvm))
 
 test-long: test-images ## the cases that make test leaves out: more kills, more bad input, every molecule scenario
 	@$(PYTEST) tests -m long
