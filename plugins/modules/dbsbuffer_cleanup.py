@@ -255,7 +255,7 @@ def result_of(cleanup: Cleanup) -> dict[str, Any]:
     """The result as plain data."""
     return {
         "changed": cleanup.due,
-        "planned": telling.plan_as_dict(cleanup.plan, cleanup.placeholders),
+        "planned": telling.plan_as_dict(cleanup.plan),
         "statements": statements(cleanup.settings.dialect),
         "method": cleanup.method_used,
         "choice": {"reason": cleanup.choice.reason, "seconds": cleanup.choice.seconds} if cleanup.choice else {},

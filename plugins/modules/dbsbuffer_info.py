@@ -107,7 +107,7 @@ def run(params: Mapping[str, Any]) -> dict[str, Any]:
         "tables": tables,
         "reclaimable_bytes": telling.reclaimable(cleanup.before, cleanup.plan),
         "leftovers": cleanup.leftovers,
-        **telling.plan_as_dict(cleanup.plan, cleanup.placeholders),
+        **telling.plan_as_dict(cleanup.plan),
     }
     if params["before"] is not None:
         if not {"time", "tables"} <= params["before"].keys():

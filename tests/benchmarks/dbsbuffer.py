@@ -189,15 +189,14 @@ def scaling() -> list[Row]:
 _PLANNER = """
 import resource, sys, time
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import DatabaseSettings, connect
 user, password, name, port, now = sys.stdin.read().split()
 settings = DatabaseSettings("mariadb", user, password, name, "127.0.0.1", int(port))
 with connect(settings, statement_timeout=600) as session:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
-    plan = make_plan(session, Rules(now=float(now), retention=86400))
-    count_placeholders(session, plan)
+    make_plan(session, Rules(now=float(now), retention=86400))
     print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
 

@@ -18,7 +18,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection 
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import deletion, telling
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Rules
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space import count_rows
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from support.dbsbuffer.agent_at_work import THREADS, Agent, contents
@@ -124,7 +124,7 @@ class Round:
         """Rows of each table that check mode says will be left."""
         with self.database.open() as connection:
             plan = make_plan(connection, self.rules)
-            gone = telling.rows_that_go(connection, plan, count_placeholders(connection, plan))
+            gone = telling.rows_that_go(connection, plan)
             return {table: rows - gone[table] for table, rows in count_rows(connection).items()}
 
     def counts(self) -> dict[str, int]:

@@ -64,7 +64,7 @@ class Agent:
         assert set(plan.blocks) == expected.blocks
         assert plan.files == len(expected.files)
         assert plan.oldest == oldest(stored, expected.files)
-        assert facts.count_placeholders(self.connection, plan) == len(expected.placeholders)
+        assert plan.placeholders == len(expected.placeholders)
         self.connection.rollback()
         return plan, expected
 
@@ -277,7 +277,7 @@ def test_a_row_of_wmbs_counts_where_something_there_uses_it(agent, use):
         agent.connection.commit()
         plan = facts.make_plan(agent.connection, AGED)
         assert plan.held == ({"one": {reason: 1}} if stays else {})
-        assert facts.count_placeholders(agent.connection, plan) == int(not stays)
+        assert plan.placeholders == int(not stays)
         agent.connection.rollback()
 
 

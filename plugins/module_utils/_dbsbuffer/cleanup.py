@@ -24,7 +24,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import reb
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.archive import Archive
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.deletion import Deletion, Outcome, Pace
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders, make_plan
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import make_plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.one_at_a_time import keep_others_away
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import Decision, Size, plan_optimize
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables import CLEANED, FILE, check_schema
@@ -70,7 +70,6 @@ class Cleanup:
     note: Callable[[str], None]
     timeout: float = 30
     plan: Plan = field(default_factory=Plan)
-    placeholders: int = 0
     before: dict[str, Size] = field(default_factory=dict)
     after: dict[str, Size] = field(default_factory=dict)
     outcomes: list[Outcome] = field(default_factory=list)
@@ -94,14 +93,13 @@ class Cleanup:
                 return
             self.before = self.after = space.table_sizes(connection)
             self.plan = make_plan(connection, self.request.rules)
-            self.placeholders = count_placeholders(connection, self.plan)
             self.space = [_told(decision) for decision in self._worth_optimizing(connection, self.before)]
 
     @property
     def due(self) -> bool:
         """Whether there is anything to change: the one predicate of check mode and of the real run."""
         plan = self.plan
-        deletes = bool(plan.files or plan.blocks or plan.workflows or self.placeholders or self.leftovers)
+        deletes = bool(plan.files or plan.blocks or plan.workflows or plan.placeholders or self.leftovers)
         return deletes or any(one["optimize"] for one in self.space)
 
     def run(self) -> None:
@@ -261,7 +259,7 @@ class Cleanup:
         before = {table: size.rows for table, size in self.before.items()}
         if check:
             with self._session(read_only=True) as connection:
-                gone = telling.rows_that_go(connection, self.plan, self.placeholders)
+                gone = telling.rows_that_go(connection, self.plan)
             after = {table: rows - gone[table] for table, rows in before.items()}
         else:
             after = {table: size.rows for table, size in self.after.items()}

@@ -22,6 +22,10 @@ NOT_UPLOADED = "NOTUPLOADED"
 NOT_IN_RUCIO = "not in Rucio"
 UNKNOWN_STATUS = "status unknown"
 
+FREE = "free"
+"""Why a file of no workflow stays: for no reason of its own."""
+OUTSIDE = "linked to a file of no workflow"
+
 FINISHED = (DONE, INPUT)
 """States of files that may go. An input (status GLOBAL) was not made here, and has no age."""
 
@@ -87,13 +91,29 @@ class FileGroup:
 
 
 @dataclass(frozen=True)
+class Outsiders:
+    """Files of no workflow that are alike: they have a neighbour in the same workflow, and stay for the same reason.
+
+    A neighbour is a file's parent or child. A file stands here once for each workflow among its neighbours.
+
+    first:    lowest workflow row among the neighbours of each, None where no neighbour has a workflow
+    workflow: row of one neighbour; None for neighbours of no workflow, or where there are no neighbours
+    why:      FREE for a placeholder that may go once its neighbours have, else why it stays
+    files:    how many
+    """
+
+    first: int | None
+    workflow: int | None
+    why: str
+    files: int
+
+
+@dataclass(frozen=True)
 class Facts:
     """What the plan is made of.
 
     links:    (child's workflow row, parent's workflow row) of files with workflows, without repeats
-    inputs:   (workflow row, workflow row) that have a placeholder in common, enough of them to connect all that do
     in_wmbs:  workflow row -> how many of its files are in wmbs_file_details
-    strays:   (workflow row, why, how many): files outside all workflows that stay and are linked to its files
     """
 
     workflows: Iterable[Workflow]
@@ -101,9 +121,8 @@ class Facts:
     subscriptions: Iterable[Subscription]
     groups: Iterable[FileGroup]
     links: Iterable[tuple[int, int]]
-    inputs: Iterable[tuple[int, int]]
     in_wmbs: Iterable[tuple[int, int]]
-    strays: Iterable[tuple[int, str, int]]
+    outsiders: Iterable[Outsiders]
 
 
 @dataclass(frozen=True)
@@ -132,6 +151,7 @@ class Plan:
     workflows: rows of dbsbuffer_workflow that may go with all their files, row id -> name
     blocks:    rows of dbsbuffer_block that may go once no file is in them
     files:     how many files of those workflows there are
+    placeholders: how many placeholders go with them, or already have nothing that they stand for
     first, last: lowest and highest id among them; 0 where there are none
     seen:      highest id of all files when the plan was made
     oldest:    time of the oldest dated file or block among them, UNIX time, seconds
@@ -144,6 +164,7 @@ class Plan:
     workflows: dict[int, str] = field(default_factory=dict)
     blocks: list[int] = field(default_factory=list)
     files: int = 0
+    placeholders: int = 0
     first: int = 0
     last: int = 0
     seen: int = 0
@@ -216,6 +237,7 @@ class _Planner:
         self._held_blocks: set[int] = set()
         self._seen = 0
         self._counted: set[tuple[int, int]] = set()
+        self._placeholders: Counter[int | None] = Counter()
         self._together = _Connected()
         self._neighbours: dict[int, dict[int, str]] = defaultdict(dict)
 
@@ -305,12 +327,21 @@ class _Planner:
                 "child of a workflow that stays",
                 "parent of a workflow that stays",
             )
-        for one, two in facts.inputs:
-            self._connect(self._unit_of[one], self._unit_of[two], "shares an input with a workflow that stays")
         for row, files in facts.in_wmbs:
             self._units[self._unit_of[row]].reasons["file still in WMBS"] += files
-        for row, why, files in facts.strays:
-            self._units[self._unit_of[row]].reasons[why] += files
+        for outsiders in facts.outsiders:
+            self._add_outsiders(outsiders)
+
+    def _add_outsiders(self, outsiders: Outsiders) -> None:
+        first = None if outsiders.first is None else self._unit_of[outsiders.first]
+        if outsiders.why == FREE and outsiders.workflow == outsiders.first:  # each file once
+            self._placeholders[first] += outsiders.files
+        if outsiders.workflow is None or first is None:
+            return
+        key = self._unit_of[outsiders.workflow]
+        self._connect(first, key, "shares an input with a workflow that stays")
+        if outsiders.why != FREE:
+            self._units[key].reasons[outsiders.why] += outsiders.files
 
     def plan(self) -> Plan:
         for block in self._held_blocks:
@@ -327,6 +358,10 @@ class _Planner:
                 plan.held_files += unit.files
             else:
                 _take(plan, unit)
+        # All neighbours of a placeholder hang together, so the first tells of all.
+        plan.placeholders = sum(
+            files for key, files in self._placeholders.items() if key is None or self._together.root(key) not in staying
+        )
         self._decide_blocks(plan, staying)
         return plan
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
+    FREE,
     INPUT,
     NOT_IN_RUCIO,
     NOT_UPLOADED,
+    OUTSIDE,
     UNKNOWN_STATUS,
     Block,
     Facts,
     FileGroup,
+    Outsiders,
     Plan,
     Rules,
     Subscription,
@@ -49,22 +52,22 @@ _IN_WMBS_ITSELF = f"EXISTS (SELECT 1 FROM wmbs_file_details w WHERE w.lfn = n.lf
 _UNSUBSCRIBED = """EXISTS (SELECT 1 FROM dbsbuffer_algo_dataset_assoc a
                  INNER JOIN dbsbuffer_dataset_subscription s ON s.dataset_id = a.dataset_id
                  WHERE a.id = n.dataset_algo AND (s.subscribed IS NULL OR s.subscribed <> 1))"""
-_WHY_STRAY = f"""CASE
-    WHEN n.block_id IS NOT NULL OR n.status IS NULL OR n.status <> 'GLOBAL' THEN 'linked to a file of no workflow'
-    WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.child
-                 WHERE x.parent = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
-    WHEN EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.parent
-                 WHERE x.child = n.id AND y.workflow IS NULL) THEN 'linked to a file of no workflow'
-    WHEN {_IN_WMBS_ITSELF} THEN 'input still in WMBS'
-    WHEN {_UNSUBSCRIBED} THEN 'input of a dataset not subscribed yet'
-    ELSE 'none' END"""
-"""Why a row ``n`` of dbsbuffer_file without a workflow stays; ``none``: a placeholder that may go with its children."""
-
-FREE_PLACEHOLDER = f"{PLACEHOLDER} AND {_WHY_STRAY} = 'none'"
-"""A placeholder that goes once all its neighbours have: each of them is a file of a workflow."""
+_LINKED_OUTSIDE = """(EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.child
+                   WHERE x.parent = n.id AND y.workflow IS NULL)
+    OR EXISTS (SELECT 1 FROM dbsbuffer_file_parent x INNER JOIN dbsbuffer_file y ON y.id = x.parent
+               WHERE x.child = n.id AND y.workflow IS NULL))"""
 
 UNNEEDED_PLACEHOLDER = f"{PLACEHOLDER} AND NOT {_IN_WMBS_ITSELF} AND NOT {_UNSUBSCRIBED}"
 """A placeholder that neither WMBS nor a subscription needs; what it is linked to is for others to look at."""
+
+FREE_PLACEHOLDER = f"{UNNEEDED_PLACEHOLDER} AND NOT {_LINKED_OUTSIDE}"
+"""A placeholder that goes once all its neighbours have: each of them is a file of a workflow."""
+
+_HASH_JOINS = (
+    "SET STATEMENT join_cache_level=4, join_buffer_size=33554432, join_buffer_space_limit=134217728, "
+    "optimizer_switch='optimize_join_buffer_size=off' FOR "
+)
+"""MariaDB looks up a link's two files one by one unless it is allowed more memory than it takes by itself."""
 
 _WORKFLOWS = """
     SELECT w.id, w.name, w.completed,
@@ -89,29 +92,36 @@ _LINKS = """
     INNER JOIN dbsbuffer_file c ON c.id = l.child
     INNER JOIN dbsbuffer_file p ON p.id = l.parent
     WHERE c.workflow <> p.workflow"""
-_ONE_END = """
+_NEIGHBOURS = """
     SELECT n.id node, c.workflow FROM dbsbuffer_file n
     INNER JOIN dbsbuffer_file_parent l ON l.parent = n.id
     INNER JOIN dbsbuffer_file c ON c.id = l.child
-    WHERE n.workflow IS NULL AND c.workflow IS NOT NULL
-    UNION ALL
+    WHERE n.workflow IS NULL
+    UNION
     SELECT n.id node, p.workflow FROM dbsbuffer_file n
     INNER JOIN dbsbuffer_file_parent l ON l.child = n.id
     INNER JOIN dbsbuffer_file p ON p.id = l.parent
-    WHERE n.workflow IS NULL AND p.workflow IS NOT NULL"""
-_INPUTS = f"""
-    SELECT DISTINCT e.first_workflow, e.workflow
-    FROM (SELECT u.workflow, MIN(u.workflow) OVER (PARTITION BY u.node) first_workflow FROM ({_ONE_END}) u) e
-    WHERE e.first_workflow <> e.workflow"""
+    WHERE n.workflow IS NULL"""
+# Grouped, so that MariaDB looks once for each file and not once for each of its neighbours.
+_WHY_OUTSIDER = f"""
+    SELECT n.id node,
+           MIN(CASE WHEN n.block_id IS NOT NULL OR n.status IS NULL OR n.status <> 'GLOBAL' THEN '{OUTSIDE}'
+                    WHEN {_IN_WMBS_ITSELF} THEN 'input still in WMBS'
+                    WHEN {_UNSUBSCRIBED} THEN 'input of a dataset not subscribed yet'
+                    ELSE '{FREE}' END) why
+    FROM dbsbuffer_file n WHERE n.workflow IS NULL GROUP BY n.id"""
+_OUTSIDERS = f"""
+    SELECT o.first_workflow, o.workflow, o.why, COUNT(*)
+    FROM (SELECT e.first_workflow, e.workflow, CASE WHEN e.outside > 0 THEN '{OUTSIDE}' ELSE w.why END why
+          FROM ({_WHY_OUTSIDER}) w LEFT OUTER JOIN
+               (SELECT u.node, u.workflow, MIN(u.workflow) OVER (PARTITION BY u.node) first_workflow,
+                       SUM(CASE WHEN u.workflow IS NULL THEN 1 ELSE 0 END) OVER (PARTITION BY u.node) outside
+                FROM ({_NEIGHBOURS}) u) e ON e.node = w.node) o
+    GROUP BY o.first_workflow, o.workflow, o.why"""
 _IN_WMBS = f"""
     SELECT f.workflow, COUNT(*) FROM {WMBS_FILES_IN_USE} u
     INNER JOIN wmbs_file_details w ON w.id = u.fileid INNER JOIN dbsbuffer_file f ON f.lfn = w.lfn
     WHERE f.workflow IS NOT NULL GROUP BY f.workflow"""
-_STRAYS = f"""
-    SELECT u.workflow, b.why, COUNT(DISTINCT b.id)
-    FROM (SELECT n.id, {_WHY_STRAY} why FROM dbsbuffer_file n WHERE n.workflow IS NULL) b
-    INNER JOIN ({_ONE_END}) u ON u.node = b.id
-    WHERE b.why <> 'none' GROUP BY u.workflow, b.why"""
 
 
 def make_plan(connection: Connection, rules: Rules) -> Plan:
@@ -125,6 +135,7 @@ def make_plan(connection: Connection, rules: Rules) -> Plan:
 
 def read_facts(connection: Connection) -> Facts:
     """The facts, each part read when it is asked for."""
+    join = _HASH_JOINS if connection.dialect == MARIADB else ""
     return Facts(
         workflows=(
             Workflow(int(a), b, _number(c), bool(d), _number(e)) for a, b, c, d, e in connection.stream(_WORKFLOWS)
@@ -132,10 +143,9 @@ def read_facts(connection: Connection) -> Facts:
         blocks=(Block(int(a), int(b), c, d, _number(e), _number(f)) for a, b, c, d, e, f in connection.stream(_BLOCKS)),
         subscriptions=(Subscription(int(a), _number(b), _number(c)) for a, b, c in connection.stream(_SUBSCRIPTIONS)),
         groups=_groups(connection),
-        links=((int(a), int(b)) for a, b in connection.stream(_LINKS)),
-        inputs=((int(a), int(b)) for a, b in connection.stream(_INPUTS)),
+        links=((int(a), int(b)) for a, b in connection.stream(join + _LINKS)),
         in_wmbs=((int(a), int(b)) for a, b in connection.stream(_IN_WMBS)),
-        strays=((int(a), str(b), int(c)) for a, b, c in connection.stream(_STRAYS)),
+        outsiders=(Outsiders(_number(a), _number(b), str(c), int(d)) for a, b, c, d in connection.stream(_OUTSIDERS)),
     )
 
 
@@ -153,11 +163,6 @@ def _groups(connection: Connection) -> Iterator[FileGroup]:
             int(first),
             int(last),
         )
-
-
-def count_placeholders(connection: Connection, plan: Plan) -> int:
-    """How many placeholders go with the plan's files. Raises WMAgentError."""
-    return int(connection.query(f"SELECT COUNT(*) FROM dbsbuffer_file n WHERE {going_placeholder(plan)}")[0][0])
 
 
 def going_placeholder(plan: Plan) -> str:

@@ -19,7 +19,6 @@ from threading import Event
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection, connect
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import rebuild_copy
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
-from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import count_placeholders
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_checks import obstacles, size, why_not
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import Guards, guarded, sessions
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_recovery import (
@@ -139,7 +138,7 @@ class _Rebuild:
         with guarded(connection, self._lock_wait) as guards:
             with self._step("plan"):
                 result = Rebuilt(make_plan(connection), cleaned, seconds=self._seconds)
-            if not self._anything_goes(result.plan):
+            if not (result.plan.files or (self._placeholders and result.plan.placeholders)):
                 return result
             _refuse(why_not(connection, result.plan, free_bytes=self._free_bytes, own=guards.ids))
             with self._giving_up_on_errors():
@@ -147,9 +146,6 @@ class _Rebuild:
                 self._swap(guards)
         self._finish(old, result)
         return result
-
-    def _anything_goes(self, plan: Plan) -> bool:
-        return bool(plan.files or (self._placeholders and count_placeholders(self._connection, plan)))
 
     @contextmanager
     def _step(self, name: str) -> Iterator[None]:

@@ -23,7 +23,7 @@ _SHOWN = 500
 """Workflows that stay which are named in a result; all are counted."""
 
 
-def plan_as_dict(plan: Plan, placeholders: int) -> dict[str, Any]:
+def plan_as_dict(plan: Plan) -> dict[str, Any]:
     """What a plan comes to."""
     reasons: Counter[str] = Counter()
     for why in plan.held.values():
@@ -34,7 +34,7 @@ def plan_as_dict(plan: Plan, placeholders: int) -> dict[str, Any]:
             "workflows": len(set(plan.workflows.values())),
             "files": plan.files,
             "blocks": len(plan.blocks),
-            "placeholders": placeholders,
+            "placeholders": plan.placeholders,
             "oldest": plan.oldest,
         },
         "held_back": {
@@ -47,8 +47,8 @@ def plan_as_dict(plan: Plan, placeholders: int) -> dict[str, Any]:
     }
 
 
-def rows_that_go(connection: Connection, plan: Plan, placeholders: int) -> dict[str, int]:
-    """Rows of each table that go with a plan's workflows and with so many placeholders. Raises WMAgentError."""
+def rows_that_go(connection: Connection, plan: Plan) -> dict[str, int]:
+    """Rows of each table that go with a plan's workflows and placeholders. Raises WMAgentError."""
     rows = {}
     for table, (column, *others) in CHILDREN:
         going = f"c.{column} IN (SELECT f.id FROM {FILE} f WHERE {in_list('f.workflow', plan.workflows)})"
@@ -57,10 +57,10 @@ def rows_that_go(connection: Connection, plan: Plan, placeholders: int) -> dict[
                 f" OR c.{other} IN (SELECT f.id FROM {FILE} f WHERE {in_list('f.workflow', plan.workflows)})"
                 for other in others
             )
-        elif placeholders:
+        elif plan.placeholders:
             going += f" OR c.{column} IN (SELECT n.id FROM {FILE} n WHERE {going_placeholder(plan)})"
         rows[table] = int(connection.query(f"SELECT COUNT(*) FROM {table} c WHERE {going}")[0][0])
-    return rows | {FILE: plan.files + placeholders, BLOCK: len(plan.blocks), WORKFLOW: len(plan.workflows)}
+    return rows | {FILE: plan.files + plan.placeholders, BLOCK: len(plan.blocks), WORKFLOW: len(plan.workflows)}
 
 
 def sizes_as_dict(sizes: Mapping[str, Size]) -> dict[str, dict[str, Any]]:

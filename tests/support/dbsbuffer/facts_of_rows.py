@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
+    FREE,
     INPUT,
     NOT_IN_RUCIO,
     NOT_UPLOADED,
@@ -15,6 +16,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
     Block,
     Facts,
     FileGroup,
+    Outsiders,
     Subscription,
     Workflow,
 )
@@ -23,7 +25,7 @@ from support.dbsbuffer.rows import File, Rows
 
 def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
     """Every part is a sorted list. same_name: makes names equal that are the same to the database."""
-    links, inputs, strays = _connections(rows)
+    links, outsiders = _connections(rows)
     wmbs_lfns = set(rows.wmbs_lfns)
     in_wmbs = Counter(file.workflow for file in rows.files if file.workflow is not None and file.lfn in wmbs_lfns)
     return Facts(
@@ -36,9 +38,8 @@ def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
         ),
         groups=_sorted(_groups(rows)),
         links=_sorted(links),
-        inputs=_sorted(inputs),
         in_wmbs=_sorted(in_wmbs.items()),
-        strays=_sorted((workflow, why, files) for (workflow, why), files in strays.items()),
+        outsiders=_sorted(Outsiders(*key, files) for key, files in outsiders.items()),
     )
 
 
@@ -93,22 +94,21 @@ def state(file: File) -> str:
     return DONE if file.in_phedex == 1 or unregistered else NOT_IN_RUCIO
 
 
-def _connections(rows: Rows) -> tuple[set[tuple[int, int]], set[tuple[int, int]], Counter]:
+def _connections(rows: Rows) -> tuple[set[tuple[int, int]], Counter]:
     files = {file.id: file for file in rows.files}
     links = {(files[link.child].workflow, files[link.parent].workflow) for link in rows.parents}
     neighbours: dict[int, list[int | None]] = defaultdict(list)
     for child, parent in rows.parents:
         neighbours[child].append(files[parent].workflow)
         neighbours[parent].append(files[child].workflow)
-    inputs = set()
-    strays: Counter[tuple[int, str]] = Counter()
+    outsiders: Counter[tuple[int | None, int | None, str]] = Counter()
     for file in rows.files:
-        near = {workflow for workflow in neighbours[file.id] if workflow is not None}
-        if file.workflow is None and near:
-            inputs |= {(min(near), other) for other in near - {min(near)}}
-            if why := _why_stray(rows, file, None in neighbours[file.id]):
-                strays.update((workflow, why) for workflow in near)
-    return {link for link in links if None not in link and link[0] != link[1]}, inputs, strays
+        if file.workflow is None:
+            near = set(neighbours[file.id])
+            first = min(near - {None}, default=None)
+            why = _why_stray(rows, file, None in near)
+            outsiders.update((first, workflow, why) for workflow in near or {None})
+    return {link for link in links if None not in link and link[0] != link[1]}, outsiders
 
 
 def _why_stray(rows: Rows, file: File, linked_to_another: bool) -> str:
@@ -119,4 +119,4 @@ def _why_stray(rows: Rows, file: File, linked_to_another: bool) -> str:
         return "input still in WMBS"
     if any(row.subscribed != 1 for row in rows.subscriptions if row.dataset_id == dataset):
         return "input of a dataset not subscribed yet"
-    return ""
+    return FREE

@@ -8,12 +8,14 @@ import dataclasses
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
+    FREE,
     NOT_IN_RUCIO,
     NOT_UPLOADED,
     UNKNOWN_STATUS,
     Block,
     Facts,
     FileGroup,
+    Outsiders,
     Plan,
     Rules,
     Subscription,
@@ -95,12 +97,12 @@ HELD = {
     "file still in WMBS": (3, {"groups": [group(1, files=3)], "in_wmbs": [(1, 3)]}),
     "linked to a file of no workflow": (
         4,
-        {"groups": [group(1)], "strays": [(1, "linked to a file of no workflow", 4)]},
+        {"groups": [group(1)], "outsiders": [Outsiders(1, 1, "linked to a file of no workflow", 4)]},
     ),
-    "input still in WMBS": (4, {"groups": [group(1)], "strays": [(1, "input still in WMBS", 4)]}),
+    "input still in WMBS": (4, {"groups": [group(1)], "outsiders": [Outsiders(1, 1, "input still in WMBS", 4)]}),
     "input of a dataset not subscribed yet": (
         4,
-        {"groups": [group(1)], "strays": [(1, "input of a dataset not subscribed yet", 4)]},
+        {"groups": [group(1)], "outsiders": [Outsiders(1, 1, "input of a dataset not subscribed yet", 4)]},
     ),
 }
 
@@ -197,7 +199,7 @@ COUPLED = {
     "shares a block with a workflow that stays": {"groups": [group(1, 7), group(2, 7)], "blocks": [block(7)]},
     "child of a workflow that stays": {"links": [(2, 1)]},
     "parent of a workflow that stays": {"links": [(1, 2)]},
-    "shares an input with a workflow that stays": {"inputs": [(2, 1)]},
+    "shares an input with a workflow that stays": {"outsiders": [Outsiders(1, 2, FREE, 1)]},
 }
 
 
@@ -227,7 +229,14 @@ def test_it_reaches_to_any_distance_either_way(length):
 
 def test_it_reaches_through_every_kind_of_coupling():
     plan = many(
-        2, 3, 4, 5, links=[(1, 2)], inputs=[(3, 2)], groups=[group(3, 7), group(4, 7), group(5, 8)], blocks=[block(7)]
+        2,
+        3,
+        4,
+        5,
+        links=[(1, 2)],
+        outsiders=[Outsiders(2, 3, FREE, 1)],
+        groups=[group(3, 7), group(4, 7), group(5, 8)],
+        blocks=[block(7)],
     )
     assert sorted(plan.held) == ["w1", "w2", "w3", "w4", "w5"]
     assert plan.held["w4"] == {"shares a block with a workflow that stays": 1}

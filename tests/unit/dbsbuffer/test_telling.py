@@ -15,6 +15,7 @@ PLAN = Plan(
     workflows={1: "a", 2: "a", 3: "b"},
     blocks=[1, 2],
     files=30,
+    placeholders=5,
     oldest=1000,
     held={"y": {"file NOTUPLOADED": 3, "still in WMBS": 1}, "x": {"file NOTUPLOADED": 100}, "z": {"still in WMBS": 1}},
     held_files=103,
@@ -23,7 +24,7 @@ PLAN = Plan(
 
 
 def test_a_plan():
-    told = telling.plan_as_dict(PLAN, 5)
+    told = telling.plan_as_dict(PLAN)
     assert told["eligible"] == {"workflows": 2, "files": 30, "blocks": 2, "placeholders": 5, "oldest": 1000}
     assert told["held_back"] == {
         "workflows": 3,
@@ -38,12 +39,12 @@ def test_a_plan():
 
 def test_what_keeps_most_workflows_comes_first_however_many_files():
     held = {"a": {"rare": 9000}, "b": {"usual": 1}, "c": {"usual": 1}}
-    assert list(telling.plan_as_dict(Plan(held=held), 0)["held_back"]["reasons"]) == ["usual", "rare"]
+    assert list(telling.plan_as_dict(Plan(held=held))["held_back"]["reasons"]) == ["usual", "rare"]
 
 
 def test_many_workflows_are_counted_and_not_all_named():
     held = {f"w{number:04d}": {"still in WMBS": 1} for number in range(1200)}
-    told = telling.plan_as_dict(Plan(held=held), 0)["held_back"]
+    told = telling.plan_as_dict(Plan(held=held))["held_back"]
     assert told["workflows"] == told["reasons"]["still in WMBS"] == 1200
     assert list(told["by_workflow"]) == sorted(held)[:500]
 
@@ -102,7 +103,7 @@ def result(**changes):
 
 
 def test_a_summary_is_one_line():
-    planned = telling.plan_as_dict(PLAN, 0)
+    planned = telling.plan_as_dict(PLAN)
     told = telling.summary(planned, result(), check=False)
     assert told == (
         "deleted 10 of 30 files of 2 workflows, 12 rows in all, by delete, 5 files/s, 2.0 MB -> 1.5 MB; "
@@ -122,10 +123,10 @@ def test_a_summary_is_one_line():
     ],
 )
 def test_what_a_summary_says(changes, said, unsaid):
-    told = telling.summary(telling.plan_as_dict(PLAN, 0), result(**changes), check=False)
+    told = telling.summary(telling.plan_as_dict(PLAN), result(**changes), check=False)
     assert said in told and unsaid not in told and "\n" not in told
 
 
 def test_a_summary_where_nothing_stays():
-    told = telling.summary(telling.plan_as_dict(Plan(), 0), result(method="none"), check=False)
+    told = telling.summary(telling.plan_as_dict(Plan()), result(method="none"), check=False)
     assert told == "nothing to delete; 0 workflows stay"
