@@ -11,7 +11,8 @@ version_added: 0.1.0
 description:
   - Looks at the proxy's lifetime, at the replications of the agent's CouchDB, at whether ReqMgr2 knows the agent and
     the central workqueue answers, and at cron jobs.
-  - What could not be read is a problem like any other.
+  - What could not be read is a problem like any other. So is a replication that has changes to go and does not move
+    within O(within).
 author:
   - dmwm.wmagent contributors (@dmwm)
 extends_documentation_fragment:
@@ -89,9 +90,11 @@ def checks_of(params: Mapping[str, Any]) -> dict[str, Check]:
     environment = {name: str(value) for name, value in params["environment"].items()}
     least = seconds_of(params["proxy_lifetime"], "proxy_lifetime")
 
+    watched = surroundings.Replications()
+
     def replications() -> str | None:
         client = couch.CouchClient(couch.settings_from_secrets(secrets), timeout)
-        return surroundings.bad_replications(surroundings.replication_rows(client))
+        return watched.problem(surroundings.replication_rows(client))
 
     def reqmgr() -> None:
         read_document(options.reqmgr(params, secrets), agent)

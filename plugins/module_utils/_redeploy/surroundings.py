@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What an agent needs around it once it is deployed: cron jobs, a proxy, replications, central services.
 
-Each check tells one line on what is wrong, or None; the two that judge are pure.
+Each check tells one line on what is wrong, or None; those that judge are pure.
 """
 
 from __future__ import annotations
@@ -31,10 +31,35 @@ def short_proxy(left: float, least: float) -> str | None:
     return f"the proxy ends in {max(0.0, left) / 3600:.1f} h, and has to be good for {least / 3600:g} h; renew it"
 
 
-def bad_replications(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Replications that do not come on. rows: of ``/_scheduler/docs``. Pure."""
-    bad = [f"{row.get('doc_id')} is {row.get('state')}" for row in rows if row.get("state") not in _GOOD]
-    return f"replications that do not come on: {', '.join(bad)}" if bad else None
+class Replications:
+    """The replications of one agent over several looks, since a state alone does not tell whether anything arrives."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Any] = {}
+        self._moved: set[str] = set()
+
+    def problem(self, rows: Sequence[Mapping[str, Any]]) -> str | None:
+        """What is wrong after one more look: a state, documents not written, changes to go of which none went.
+
+        rows: of ``/_scheduler/docs``; what a replication has done is in ``info`` (CouchDB's documentation, same page)
+        """
+        bad = [f"{row.get('doc_id')} {why}" for row in rows if (why := self._why(row))]
+        return f"replications that do not come on: {', '.join(bad)}" if bad else None
+
+    def _why(self, row: Mapping[str, Any]) -> str:
+        name, info = str(row.get("doc_id")), row.get("info")
+        if row.get("state") not in _GOOD:
+            return f"is {row.get('state')}"
+        if not isinstance(info, Mapping):
+            return ""
+        if info.get("doc_write_failures"):
+            return f"could not write {info['doc_write_failures']} documents"
+        if name in self._seen and info != self._seen[name]:
+            self._moved.add(name)
+        self._seen[name] = info
+        if info.get("changes_pending") and name not in self._moved:
+            return f"has {info['changes_pending']} changes to go and does not move"
+        return ""
 
 
 def read_crontab(timeout: float) -> str:

@@ -343,6 +343,7 @@ def test_the_plan_is_what_the_rules_say_file_by_file(rows):
         assert plan.workflows == {row.id: told(row) for row in rows.workflows if row.id in expected.workflows}
         assert sorted(plan.blocks) == sorted(expected.blocks)
         assert plan.files == len(expected.files)
+        assert plan.placeholders == len(expected.placeholders)
         assert plan.first == min(expected.files, default=0)
         assert plan.last == max(expected.files, default=0)
         assert plan.oldest == oldest(rows, expected.files)

@@ -116,12 +116,33 @@ def test_leaving_a_workflow_behind_needs_a_reason_and_a_person():
             archived.accepted_names([{**whole, key: " "}])
 
 
-def test_cron_proxy_and_replications_are_judged():
+def test_cron_and_proxy_are_judged():
     crontab = "# 0 * * * * renew_proxy\n5 * * * * /data/checkProxy --send-mail\n"
     assert surroundings.missing_cron(crontab, ["checkProxy"]) is None
     assert "'renew_proxy'" in (surroundings.missing_cron(crontab, ["renew_proxy"]) or "")
     assert surroundings.short_proxy(86400, 86400) is None
     assert "ends in 1.0 h" in (surroundings.short_proxy(3600, 86400) or "")
-    good = [{"doc_id": "a", "state": "running"}, {"doc_id": "b", "state": "pending"}]
-    assert surroundings.bad_replications(good) is None
-    assert "b is crashing" in (surroundings.bad_replications([*good, {"doc_id": "b", "state": "crashing"}]) or "")
+
+
+def replication(name="a", state="running", **info):
+    return {"doc_id": name, "state": state, "info": info or None}
+
+
+@pytest.mark.parametrize("state", ["crashing", "failed", "error", None])
+def test_a_replication_in_a_bad_state_is_named(state):
+    told = surroundings.Replications().problem([replication(), replication("b", state)])
+    assert told == f"replications that do not come on: b is {state}"
+
+
+def test_a_replication_with_changes_to_go_has_to_move():
+    watched = surroundings.Replications()
+    rows = [replication("a", changes_pending=7, docs_written=3), replication("b", changes_pending=0), replication("c")]
+    stuck = "replications that do not come on: a has 7 changes to go and does not move"
+    assert watched.problem(rows) == watched.problem(rows) == stuck
+    rows[0] = replication("a", changes_pending=7, docs_written=4)
+    assert watched.problem(rows) is None and watched.problem(rows) is None
+
+
+def test_documents_that_a_replication_could_not_write_are_told():
+    told = surroundings.Replications().problem([replication("a", doc_write_failures=2, changes_pending=0)])
+    assert told == "replications that do not come on: a could not write 2 documents"
