@@ -143,7 +143,12 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction, Outcome
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import Decision, Rules, worst_case
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import (
+    USUAL_RULES,
+    Decision,
+    Rules,
+    worst_case,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.options import (
     DATABASES_OPTION,
@@ -285,11 +290,11 @@ def main() -> None:
             **SERVER_OPTIONS,
             **DATABASES_OPTION,
             **LIMIT_OPTIONS,
-            "minimum_fragmentation": {"type": "float", "default": 0.5},
-            "minimum_gain": {"type": "int", "default": 64 * 1024 * 1024},
-            "large_gain": {"type": "int", "default": 10 * 1024**3},
+            "minimum_fragmentation": {"type": "float", "default": USUAL_RULES.minimum_fragmentation},
+            "minimum_gain": {"type": "int", "default": USUAL_RULES.minimum_gain},
+            "large_gain": {"type": "int", "default": USUAL_RULES.large_gain},
             "leave_alone": {"type": "str", "default": "7d"},
-            "minimum_free": {"type": "int", "default": 1024**3},
+            "minimum_free": {"type": "int", "default": USUAL_RULES.minimum_free},
             "data_directory": {"type": "path"},
             "free_bytes": {"type": "int"},
             "cleanup_views": {"type": "bool", "default": True},

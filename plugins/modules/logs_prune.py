@@ -55,23 +55,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.adopt import find_deployment
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.logs import find_rotated, older_than, remove
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.logs import (
+    find_rotated,
+    older_than,
+    remove,
+    work_dir_of,
+)
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
-
-
-def work_dir(root: Path) -> Path:
-    """The agent's work area, adopted or not. Raises WMAgentError."""
-    layout = AgentLayout(root)
-    return layout.work_dir if layout.is_adopted() else find_deployment(root).work_dir
 
 
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Remove, or tell what would be. Raises WMAgentError."""
     age = seconds_of(params["older_than"], "older_than")
-    found = find_rotated(work_dir(Path(params["wmagent_root"])))
+    found = find_rotated(work_dir_of(Path(params["wmagent_root"])))
     old = older_than(found, time.time(), age)
     freed = sum(file.size for file in old) if check else remove(old)
     names = [str(file.path) for file in old]

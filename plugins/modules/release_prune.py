@@ -52,34 +52,20 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import ledger
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.install import staging
-from ansible_collections.dmwm.wmagent.plugins.module_utils._release.releases import Plan, plan_agent_prune, prune
-
-
-def make_plan(layout: AgentLayout, keep: int) -> Plan:
-    """The plan, from the agent's own ledger."""
-    entries = ledger.read(layout.ledger)
-    previous = ledger.previous_release(entries, layout.current_release().name)
-    return plan_agent_prune(layout, keep, ledger.release_order(entries), previous)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._release.releases import plan_by_ledger, prune
 
 
 def run(params: dict[str, Any], check: bool) -> dict[str, Any]:
     """Prune, or tell what would be."""
     layout = AgentLayout(Path(params["wmagent_root"]))
-    current = layout.current_release().name
-    if current not in ledger.release_order(ledger.read(layout.ledger)):
-        raise WMAgentError(
-            f"the ledger of {layout.root} does not know {current}, so the previous release cannot be told; "
-            "nothing was pruned"
-        )
-    plan = make_plan(layout, params["keep"])
+    plan = plan_by_ledger(layout, params["keep"])
     freed = 0
     if not check and (plan.releases or plan.blobs):
         with staging(layout):
-            plan = make_plan(layout, params["keep"])  # a staging may have ended in between
+            plan = plan_by_ledger(layout, params["keep"])  # a staging may have ended in between
             freed = prune(layout, plan)
     return {
         "changed": bool(plan.releases or plan.blobs),

@@ -13,6 +13,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.adopt import find_deployment
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import AgentLayout
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 
 _ROTATED = re.compile(r"ComponentLog\.\d[\w.-]*|Daemon\.xml\.BAK\.[\w.-]+")
@@ -25,6 +27,12 @@ class LogFile:
     path: Path
     modified: float
     size: int
+
+
+def work_dir_of(root: Path) -> Path:
+    """The agent's work area, adopted or not. Raises WMAgentError."""
+    layout = AgentLayout(root)
+    return layout.work_dir if layout.is_adopted() else find_deployment(root).work_dir
 
 
 def find_rotated(work_dir: Path) -> list[LogFile]:

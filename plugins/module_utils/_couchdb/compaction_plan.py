@@ -59,6 +59,10 @@ class Rules:
         return gain > 0 and gain >= self.minimum_gain and (share_counts or gain >= self.large_gain)
 
 
+USUAL_RULES = Rules(0.5, 64 * 1024**2, 10 * 1024**3, 7 * 86_400, 1024**3)
+"""What couchdb_compact goes by unless it is told otherwise."""
+
+
 @dataclass(frozen=True)
 class Part:
     """What is compacted in one go: a database (``view`` is empty) or the index of one design document."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._agent import ledger
 from ansible_collections.dmwm.wmagent.plugins.module_utils._agent.layout import RELEASE_FILE, AgentLayout, Release
 from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgentError
 from ansible_collections.dmwm.wmagent.plugins.module_utils._release.blobs import BlobStore
@@ -82,6 +83,18 @@ def plan_agent_prune(layout: AgentLayout, keep: int, order: Sequence[str], previ
     releases = {release.name: needed_blobs(release) for release in layout.all_releases()}
     staged = BlobStore(layout.blobs).digests()
     return plan_prune(releases, layout.current_release().name, previous, keep, order, staged)
+
+
+def plan_by_ledger(layout: AgentLayout, keep: int) -> Plan:
+    """``plan_prune`` for an agent as it is now, by its own ledger. Raises WMAgentError where that tells too little."""
+    entries, current = ledger.read(layout.ledger), layout.current_release().name
+    order = ledger.release_order(entries)
+    if current not in order:
+        raise WMAgentError(
+            f"the ledger of {layout.root} does not know {current}, so the previous release cannot be told; "
+            "nothing was pruned"
+        )
+    return plan_agent_prune(layout, keep, order, ledger.previous_release(entries, current))
 
 
 def prune(layout: AgentLayout, plan: Plan) -> int:
