@@ -24,6 +24,7 @@ from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 from .central_config import ReqMgr2
+from .couch_errors import encoded
 from .couch_standin import Couch
 from .couch_store import Store, StoreError
 
@@ -211,15 +212,15 @@ class Handler(BaseHTTPRequestHandler):
             self._feed(target)
             return
         status, answer, headers = self.services.answer(self.command, target, body)
-        data = json.dumps(answer).encode() + b"\n"
+        sent = encoded(answer)
         self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for key, value in headers.items():
+        self.send_header("Content-Type", sent.content_type)
+        self.send_header("Content-Length", str(len(sent.data)))
+        for key, value in {**headers, **sent.headers}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(sent.data)
         if status >= 400 and "/_local/" not in self.path:
             print(self.command, self.path, status, flush=True)
 

@@ -17,7 +17,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from .couch_errors import Raw, StoreError
+from .couch_errors import Raw, StoreError, encoded
 from .couch_standin import Couch
 from .couch_store import Store
 
@@ -117,14 +117,12 @@ class Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         status, found = self.service.answer(self.command, self.path, json.loads(raw) if raw else None)
-        if isinstance(found, Raw):  # what a list function of a design document made
-            found = found.data
-        data = found if isinstance(found, bytes) else json.dumps(found).encode()
+        sent = Raw(found, "text/html") if isinstance(found, bytes) else encoded(found)
         self.send_response(status)
-        self.send_header("Content-Type", "text/html" if isinstance(found, bytes) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
+        self.send_header("Content-Type", sent.content_type)
+        self.send_header("Content-Length", str(len(sent.data)))
         self.end_headers()
-        self.wfile.write(data)
+        self.wfile.write(sent.data)
 
     do_GET = do_PUT = do_POST = _serve  # noqa: N815 - names that http.server asks for
 

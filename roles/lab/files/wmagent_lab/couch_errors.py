@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -33,6 +34,11 @@ class Raw:
     data: bytes
     content_type: str
     headers: dict[str, str] = field(default_factory=dict)
+
+
+def encoded(body: Any) -> Raw:
+    """A body as it is sent, where it is not that already: as JSON."""
+    return body if isinstance(body, Raw) else Raw(json.dumps(body).encode() + b"\n", "application/json")
 
 
 def missing_database() -> StoreError:

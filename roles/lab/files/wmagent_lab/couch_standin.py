@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
-from .couch_errors import Answer, ConnectionLostError, Raw, StoreError, bad_request
+from .couch_errors import Answer, ConnectionLostError, StoreError, bad_request, encoded
 from .couch_routes import JSON_ONLY, VENDOR, VERSION, Couch
 from .couch_store import Store
 
@@ -48,19 +48,15 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionLostError:
             self.close_connection = True
             return
-        extra: dict[str, str] = {}
-        if isinstance(body, Raw):
-            data, kind, extra = body.data, body.content_type, body.headers
-        else:
-            data, kind = json.dumps(body).encode() + b"\n", "application/json"
+        sent = encoded(body)
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        for key, value in {**_etag(status, body), **extra}.items():
+        self.send_header("Content-Type", sent.content_type)
+        self.send_header("Content-Length", str(len(sent.data)))
+        for key, value in {**_etag(status, body), **sent.headers}.items():
             self.send_header(key, value)
         self.end_headers()
         if self.command != "HEAD":
-            self.wfile.write(data)
+            self.wfile.write(sent.data)
 
     def _answer(self, raw: bytes) -> Answer:
         words = urlsplit(self.path).path.strip("/").split("/")
