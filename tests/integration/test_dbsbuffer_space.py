@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection, connect
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.sizes import read_table_sizes
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.throwaway import MariaDBServer
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import space
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.space_plan import plan_optimize
@@ -184,3 +185,25 @@ def test_h2_tells_no_sizes():
         sizes = space.table_sizes(session)
         assert sizes[FILE].rows == 0 and sizes[FILE].total is None
         assert "the dictionary has no user_segments" in plan_optimize(sizes, in_place=True)[0].reason
+
+
+def test_oracles_dictionary_is_added_up_table_by_table():
+    """H2 has none of these views: they stand here as tables, so the statement runs and its sums are right."""
+    with oracle_session() as session:
+        if os.environ.get("ORACLE_DSN"):
+            assert read_table_sizes(session)[FILE].keys() == {"bytes", "rows"}
+            return
+        for statement in (
+            "CREATE TABLE user_tables (table_name VARCHAR2(128), num_rows NUMBER)",
+            "CREATE TABLE user_segments (segment_name VARCHAR2(128), segment_type VARCHAR2(18), bytes NUMBER)",
+            "CREATE TABLE user_indexes (index_name VARCHAR2(128), table_name VARCHAR2(128))",
+            "INSERT INTO user_tables VALUES ('A', 7)",
+            "INSERT INTO user_tables VALUES ('B', NULL)",
+            "INSERT INTO user_segments VALUES ('A', 'TABLE', 1000)",
+            "INSERT INTO user_segments VALUES ('A', 'TABLE PARTITION', 200)",
+            "INSERT INTO user_segments VALUES ('A_PK', 'INDEX', 30)",
+            "INSERT INTO user_segments VALUES ('GONE', 'TABLE', 5)",
+            "INSERT INTO user_indexes VALUES ('A_PK', 'A')",
+        ):
+            session.execute(statement)
+        assert read_table_sizes(session) == {"a": {"bytes": 1230, "rows": 7}, "b": {"bytes": None, "rows": None}}

@@ -165,7 +165,8 @@ class Work:
         connection.execute("UPDATE dbsbuffer_workflow SET completed = 1")
         connection.commit()
         url = read_secrets(self.secrets)["REQUESTCOUCH_URL"]
-        for name in self._workflows(connection):
+        names = "SELECT name FROM wmbs_workflow UNION SELECT name FROM dbsbuffer_workflow"
+        for (name,) in connection.query(names):
             _put(f"{url}/{name}", {"RequestStatus": "normal-archived"})
 
     def _write_queue(self, jobs: int) -> None:
