@@ -61,8 +61,9 @@ PARALLEL ?= -n 2 --dist loadfile --no-loadscope-reorder
 JVM_TESTS := $(addprefix tests/integration/test_dbsbuffer_,archive.py deletion.py interleaving.py one_writer.py \
 	selection.py space.py support.py) tests/integration/test_drain_database.py
 
-# Beside the others: half of what those do is waiting.
-test: lint test-images ## lint and all tests, but for more cases of the same
+# The JVM's tests beside the others, and lint beside the images: half of what those do is waiting.
+test: setup ## lint and all tests, but for more cases of the same
+	@$(MAKE) --no-print-directory -j2 --output-sync=target lint test-images
 	@mkdir -p build; set +e; \
 	    jvm() { $(PYTEST) $(JVM_TESTS); code=$$?; [ $$code -ge 128 ] || return $$code; $(PYTEST) $(JVM_TESTS); }; \
 	    jvm > build/jvm-tests.log 2>&1 & \

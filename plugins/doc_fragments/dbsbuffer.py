@@ -14,7 +14,7 @@ options:
       - How old the newest file of a workflow has to be. A number with C(s), C(m), C(h), C(d) or C(w).
       - WMCore writes no C(LastModificationDate), so a file is as old as its block.
     type: str
-    default: 30d
+    default: 14d
   block_rules:
     description:
       - Whether RucioInjector makes a rule for each block (its C(createBlockRules)), so that a block without one is not

@@ -103,7 +103,7 @@ EXAMPLES = r"""
 - name: Clean while the agent works, at most one hour
   dmwm.wmagent.dbsbuffer_cleanup:
     secrets: /data/admin/wmagent/WMAgent.secrets
-    retention: 30d
+    retention: 14d
     max_runtime: 1h
 
 - name: See what it would do

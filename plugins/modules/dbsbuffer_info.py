@@ -29,7 +29,7 @@ EXAMPLES = r"""
 - name: What could be cleaned
   dmwm.wmagent.dbsbuffer_info:
     secrets: /data/admin/wmagent/WMAgent.secrets
-    retention: 30d
+    retention: 14d
   register: dbsbuffer
 
 - name: Why workflows stay

@@ -2,7 +2,7 @@
 """Half a year of an agent at accelerated time, with the scheduled cleanup and without: how full its disk gets.
 
 ``python -m tests.benchmarks.halfyear`` (``make bench-halfyear``). BENCH_WEEKS (26) without, BENCH_LONG (52) with, for
-each of BENCH_RETENTIONS (``30 14``, days: the role's default, and one that is at its level in week 4); BENCH_WORKFLOWS
+each of BENCH_RETENTIONS (``14``, days: the role's default); BENCH_WORKFLOWS
 (20) arrive each week. COUCHDB_URL names the CouchDB; without one it is the lab's stand-in, and the rows say so.
 """
 
@@ -48,7 +48,7 @@ from tests.benchmarks.rows import Row, keep, show, versions  # noqa: E402
 
 WEEKS = int(os.environ.get("BENCH_WEEKS", "26"))
 LONG = int(os.environ.get("BENCH_LONG", "52"))
-RETENTIONS = [int(days) for days in os.environ.get("BENCH_RETENTIONS", "30 14").split()]
+RETENTIONS = [int(days) for days in os.environ.get("BENCH_RETENTIONS", "14").split()]
 THRESHOLD = 0.85
 MONTHS_3 = 13
 """The week in which agents are wiped today, since their disks are full: the disk is as large as that makes it."""

@@ -10,7 +10,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibilit
 from ansible_collections.dmwm.wmagent.plugins.module_utils._duration import seconds_of
 
 RULE_OPTIONS: dict[str, dict[str, Any]] = {
-    "retention": {"type": "str", "default": "30d"},
+    "retention": {"type": "str", "default": "14d"},
     "block_rules": {"type": "bool", "default": True},
 }
 

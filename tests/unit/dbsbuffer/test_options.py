@@ -17,8 +17,8 @@ DEFAULTS = {name: option["default"] for name, option in RULE_OPTIONS.items()}
 
 def test_the_defaults():
     rules = rules_from_options(DEFAULTS, 100 * DAY)
-    assert rules == Rules(100 * DAY, 30 * DAY, True)
-    assert rules.cutoff == 70 * DAY
+    assert rules == Rules(100 * DAY, 14 * DAY, True)
+    assert rules.cutoff == 86 * DAY
 
 
 def test_what_a_task_says():
