@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import time
 import urllib.request
 
@@ -136,5 +137,21 @@ def test_a_cleanup_of_agents_at_work_does_what_is_due_once(running, fleet):
     assert actions(second)[-1][0] != "cleanup"
     again = fleet.play("cleanup.yml")
     assert "changed=0" in again.output and not first.layout.lock.exists(), again.output
+    with connect(first.settings(), read_only=False) as connection:
+        for statement in (
+            "DELETE FROM wmbs_workflow",
+            "DELETE FROM wmbs_fileset",
+            "UPDATE dbsbuffer_workflow SET completed = 1",
+            "UPDATE dbsbuffer_block SET status = 'Closed', rule_id = 'a-rule'",
+            "UPDATE dbsbuffer_file SET status = 'InDBS', in_phedex = 1",
+        ):
+            connection.execute(statement)
+    done = fleet.play("cleanup.yml", "-l", first.name, wmagent_cleanup_retention="0")
+    assert done.code == 0, done.output
+    entry = ledger.read(first.layout.ledger)[-1]
+    assert entry["action"] == "cleanup" and entry["dbsbuffer"]["deleted"]["dbsbuffer_file"] > 0, done.output
+    with sqlite3.connect(fleet.folder / "state" / "history.sqlite") as history:
+        told = [json.loads(row[0]) for row in history.execute("SELECT details FROM events WHERE kind = 'ledger'")]
+    assert entry["dbsbuffer"]["deleted"] in [one.get("dbsbuffer", {}).get("deleted") for one in told]
     failed = fleet.play("cleanup.yml", "-l", first.name, wmagent_cleanup_retention="soon")
     assert failed.code != 0 and "retention is 'soon'" in failed.output and not first.layout.lock.exists()
