@@ -25,6 +25,10 @@ from wmagent_lab.work import Work
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 OLD, NEW = "2.4.1", "2.4.2"
+SITE = (
+    "--site-name=T1_XX_Lab --cms-name=T1_XX_Lab --pnn=T1_XX_Lab_Disk --ce-name=lab --plugin=SimpleCondorPlugin "
+    "--pending-slots=5 --running-slots=7"
+)
 
 
 @pytest.fixture(scope="module")
@@ -132,8 +136,16 @@ def test_04_killed_after_the_wipe_the_same_command_finishes(agent, fleet):
     left = journal.read(agent.layout)
     assert left and left.destroys and left.tables == before and not agent.running()
     assert agent.layout.lock.exists(), "the lock of the dead run is still there"
-    run = redeploy(fleet)
+    other = SITE.replace("T1_XX_Lab", "T1_XX_Other")
+    run = redeploy(fleet, wmagent_redeploy_resource_control=[other, "--site-name=T1_XX_New --pending-slots=5"])
+    assert run.code != 0 and "wmagent-resource-control of " in run.output, run.output
+    assert "it goes on after step pushed" in run.output or "filling" in run.output, run.output
+    assert rows(agent)["wmbs_location"] == 1 and not agent.running()
+    run = redeploy(fleet, wmagent_redeploy_resource_control=[SITE])
     assert run.code == 0, run.output
+    with connect(agent.settings()) as connection:
+        sites = connection.query("SELECT site_name, pending_slots, running_slots FROM wmbs_location")
+    assert sites == [("T1_XX_Lab", 5, 7)]
     assert current(agent) == NEW and set(agent.running()) == {"RetryManager"}
     now = rows(agent)
     assert len(now) == 49 and now["wma_init"] == 4 and now["wmbs_workflow"] == 0 and now["dbsbuffer_file"] == 0

@@ -25,10 +25,12 @@ STEPS = (
     "creating",
     "created",
     "pushed",
+    "filling",
+    "filled",
     "started",
     "recorded",
 )
-"""``wiping`` and ``creating`` are noted before they begin, all others once they are over.
+"""``wiping``, ``creating`` and ``filling`` are noted before they begin, all others once they are over.
 
 Until ``wiping`` nothing is lost by giving up, and everything is looked at anew by the next run. From there on there is
 only the way ahead, or back by hand from what was saved.

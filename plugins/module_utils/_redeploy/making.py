@@ -21,11 +21,14 @@ FILLED_BY_RELEASES = frozenset(
         "wma_init",
         "wmbs_checksum_type",
         "wmbs_job_state",
+        "wmbs_location",
+        "wmbs_location_pnns",
         "wmbs_location_state",
+        "wmbs_pnns",
         "wmbs_sub_types",
     ]
 )
-"""Tables that ``wmcore-db-init`` itself, or :func:`note_build`, puts rows into."""
+"""Tables that ``wmcore-db-init``, ``wmagent-resource-control`` or :func:`note_build` puts rows into."""
 
 
 def refuse_used(connection: Connection, rows: Mapping[str, int]) -> None:
@@ -62,3 +65,24 @@ def note_build(connection: Connection, tag: str, hostname: str, wanted: bool) ->
     for name, value in rows.items():
         connection.execute("INSERT INTO wma_init (init_param, init_value) VALUES (%s, %s)", (name, value))
     connection.commit()
+
+
+def forget_sites(connection: Connection) -> None:
+    """Empty what ``wmagent-resource-control`` fills, of an agent that has never worked. Raises WMAgentError."""
+    connection.begin()
+    for statement in (
+        "DELETE FROM rc_threshold",
+        "DELETE FROM wmbs_location_pnns",
+        "DELETE FROM wmbs_pnns",
+        "DELETE FROM wmbs_location",
+    ):
+        connection.execute(statement)
+    connection.commit()
+
+
+def count_sites(connection: Connection) -> int:
+    """How many sites the agent knows. Raises WMAgentError where it knows none."""
+    sites = int(connection.query("SELECT COUNT(*) FROM wmbs_location")[0][0])
+    if not sites:
+        raise WMAgentError("wmagent-resource-control ended well, and the agent knows no site; look at commands")
+    return sites

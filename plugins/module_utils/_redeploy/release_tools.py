@@ -71,6 +71,21 @@ def couchapps(
     return wanted
 
 
+def resource_control(
+    release: Release,
+    secrets: Mapping[str, str],
+    environment: Mapping[str, str],
+    timeout: float,
+    arguments: Sequence[str],
+) -> None:
+    """Run a release's ``wmagent-resource-control`` on the database that its config.py names. Raises WMAgentError.
+
+    timeout: seconds
+    """
+    program = "wmagent-resource-control"
+    _execute([_program(release, program), *arguments], program, release, secrets, environment, timeout)
+
+
 def _program(release: Release, name: str) -> str:
     file = release.prefix / "bin" / name
     if not file.is_file():
@@ -88,31 +103,44 @@ def _run(
 ) -> dict[str, Any]:
     # Ansible may run this from a zip, where a module has no file of its own.
     source = script.__loader__.get_source(script.__name__)
-    name = Path(request["program"]).name
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     with tempfile.TemporaryDirectory(prefix="wmagent-redeploy-") as folder:
         output = Path(folder) / "answer.json"
-        try:
+        told = json.dumps({**request, "output": str(output)})
+        name = Path(request["program"]).name
+        _execute(["-c", source], name, release, secrets, environment, timeout, told)
+        if not output.is_file():
+            raise WMAgentError(f"{name} of {release.name} failed: no reason given")
+        return dict(json.loads(mask(output.read_text(encoding="utf-8"), secret_values(secrets))))
+
+
+def _execute(
+    arguments: Sequence[str],
+    name: str,
+    release: Release,
+    secrets: Mapping[str, str],
+    environment: Mapping[str, str],
+    timeout: float,
+    told: str = "",
+) -> None:
+    """Run a release's interpreter. told: on standard input. Raises WMAgentError with the last line that it said."""
+    clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
+    own = {"WMCORE_ROOT": str(release.prefix), "WMAGENT_CONFIG": str(release.config), "PYTHONDONTWRITEBYTECODE": "1"}
+    try:
+        with tempfile.TemporaryDirectory(prefix="wmagent-redeploy-") as folder:
             done = subprocess.run(
-                [str(release.python), "-sP", "-c", source],
-                input=json.dumps({**request, "output": str(output)}),
-                env={
-                    **clean,
-                    **environment,
-                    "WMCORE_ROOT": str(release.prefix),
-                    "PYTHONDONTWRITEBYTECODE": "1",
-                },
+                [str(release.python), "-sP", *arguments],
+                input=told,
+                env={**clean, **environment, **own},
                 capture_output=True,
                 text=True,
                 cwd=folder,
                 timeout=timeout,
                 check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise WMAgentError(f"{name} of {release.name} did not finish in {timeout:g} s; allow more") from None
-        except OSError as error:
-            raise WMAgentError(f"{release.python} cannot be run ({error.strerror}); stage the image again") from None
-        said = mask(done.stderr, secret_values(secrets)).strip().splitlines()
-        if done.returncode != 0 or not output.is_file():
-            raise WMAgentError(f"{name} of {release.name} failed: {said[-1][:400] if said else 'no reason given'}")
-        return dict(json.loads(mask(output.read_text(encoding="utf-8"), secret_values(secrets))))
+    except subprocess.TimeoutExpired:
+        raise WMAgentError(f"{name} of {release.name} did not finish in {timeout:g} s; allow more") from None
+    except OSError as error:
+        raise WMAgentError(f"{release.python} cannot be run ({error.strerror}); stage the image again") from None
+    if done.returncode != 0:
+        said = mask(done.stderr.strip() or done.stdout.strip(), secret_values(secrets)).splitlines()
+        raise WMAgentError(f"{name} of {release.name} failed: {said[-1][:400] if said else 'no reason given'}")
