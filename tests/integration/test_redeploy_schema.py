@@ -66,8 +66,10 @@ def test_the_tables_are_those_that_the_image_describes(release, agent_database, 
             ["sha256sum"], input=b"2.4.2\n", capture_output=True, check=True, timeout=10
         ).stdout.decode().split()[0]  # fmt: skip
         assert (noted["wma_tag"], noted["is_active"]) == ("2.4.2.1", "true")
-        session.execute("INSERT INTO wmbs_pnns (pnn) VALUES ('T2_CH_CERN')")
-        with pytest.raises(WMAgentError, match="wmbs_pnns has 1 rows already"):
+        session.execute("INSERT INTO wmbs_pnns (pnn) VALUES ('T2_CH_CERN')")  # by resource control
+        making.refuse_used(session, tables.count_rows(session))
+        session.execute("INSERT INTO dbsbuffer_algo (app_name) VALUES ('cmsRun')")
+        with pytest.raises(WMAgentError, match="dbsbuffer_algo has 1 rows already"):
             making.refuse_used(session, tables.count_rows(session))
         session.execute("ALTER TABLE wmbs_job ADD COLUMN more INT")
         with pytest.raises(WMAgentError, match=r"made another schema .* wmbs_job: column more"):
