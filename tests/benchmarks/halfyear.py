@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,9 +23,7 @@ sys.path[:0] = [str(ROOT / "collections"), str(ROOT / "tests"), str(ROOT)]
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.client import CouchClient  # noqa: E402
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction import Compaction  # noqa: E402
-from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import (  # noqa: E402
-    Rules as CompactionRules,
-)
+from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.compaction_plan import USUAL_RULES  # noqa: E402
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.databases import path_of, read_database  # noqa: E402
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.disk_space import disks_of  # noqa: E402
 from ansible_collections.dmwm.wmagent.plugins.module_utils._couchdb.purge_guard import make_guard  # noqa: E402
@@ -56,7 +54,12 @@ LEVEL_WEEK = 4
 _MIB = 1024 * 1024
 _SMALLER = 100
 """Sizes are about a hundredth of production's, so what makes a compaction worth it is, too."""
-COMPACTION = CompactionRules(0.5, 64 * _MIB // _SMALLER, 10 * 1024 * _MIB // _SMALLER, 7 * 86_400, 0)
+COMPACTION = replace(
+    USUAL_RULES,
+    minimum_gain=USUAL_RULES.minimum_gain // _SMALLER,
+    large_gain=USUAL_RULES.large_gain // _SMALLER,
+    minimum_free=0,
+)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,8 @@ def _couchdb(params: Mapping[str, Any]) -> Iterator[str]:
     client = client_from_options(params)
     names = list_databases(client)
     rules = Rules(keep_copy=seconds_of(params["keep_copy_for"], "keep_copy_for"))
-    rotation = Run(client, [], rules, _NO_LIMITS, lambda: disks_of(client, params["data_directory"], None))
+    disks = partial(disks_of, client, params["data_directory"], None)
+    rotation = Run(client, [], rules, _NO_LIMITS, disks)
     rotation.look()
     # A rotation takes a maintenance window: what it would gain is due all the same, and a purge gains it otherwise.
     if rotation.planned or rotation.candidates:
@@ -66,9 +68,7 @@ def _couchdb(params: Mapping[str, Any]) -> Iterator[str]:
     for name in names:
         if _has_tombstones(client, name, min_age, rules.abandoned, params["timeout"]):
             yield f"tombstones of {name}"
-    compaction = Compaction(
-        client, names, USUAL_RULES, _NO_LIMITS, lambda: disks_of(client, params["data_directory"], None)
-    )
+    compaction = Compaction(client, names, USUAL_RULES, _NO_LIMITS, disks)
     compaction.look()
     if compaction.due:
         yield f"{len(compaction.due)} databases and views to compact"

@@ -42,7 +42,7 @@ def main() -> None:
 
     commands.push = push  # type: ignore[attr-defined]
     with tempfile.TemporaryDirectory() as folder:
-        os.environ |= {"YUI_ROOT": folder, "WMAGENT_CONFIG": request["config"]}
+        os.environ["YUI_ROOT"] = folder
         sys.argv = [request["program"], "--skip-cron"]
         try:
             runpy.run_path(request["program"], run_name="__main__")

@@ -53,7 +53,6 @@ def couchapps(
     couch = settings_from_secrets(secrets)
     request = {
         "program": _program(release, "wmagent-couchapp-init"),
-        "config": str(release.config),
         "prefix": str(release.prefix),
         "host": couch.host,
         "port": couch.port,
@@ -107,9 +106,9 @@ def _run(
         output = Path(folder) / "answer.json"
         told = json.dumps({**request, "output": str(output)})
         name = Path(request["program"]).name
-        _execute(["-c", source], name, release, secrets, environment, timeout, told)
+        said = _execute(["-c", source], name, release, secrets, environment, timeout, told)
         if not output.is_file():
-            raise WMAgentError(f"{name} of {release.name} failed: no reason given")
+            raise WMAgentError(f"{name} of {release.name} failed: {said}")
         return dict(json.loads(mask(output.read_text(encoding="utf-8"), secret_values(secrets))))
 
 
@@ -121,8 +120,11 @@ def _execute(
     environment: Mapping[str, str],
     timeout: float,
     told: str = "",
-) -> None:
-    """Run a release's interpreter. told: on standard input. Raises WMAgentError with the last line that it said."""
+) -> str:
+    """Run a release's interpreter and return the last line that it said. told: on standard input.
+
+    Raises WMAgentError with that line where it fails.
+    """
     clean = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
     own = {"WMCORE_ROOT": str(release.prefix), "WMAGENT_CONFIG": str(release.config), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
@@ -141,6 +143,8 @@ def _execute(
         raise WMAgentError(f"{name} of {release.name} did not finish in {timeout:g} s; allow more") from None
     except OSError as error:
         raise WMAgentError(f"{release.python} cannot be run ({error.strerror}); stage the image again") from None
+    lines = mask(done.stderr.strip() or done.stdout.strip(), secret_values(secrets)).splitlines()
+    said = lines[-1][:400] if lines else "no reason given"
     if done.returncode != 0:
-        said = mask(done.stderr.strip() or done.stdout.strip(), secret_values(secrets)).splitlines()
-        raise WMAgentError(f"{name} of {release.name} failed: {said[-1][:400] if said else 'no reason given'}")
+        raise WMAgentError(f"{name} of {release.name} failed: {said}")
+    return said

@@ -106,12 +106,12 @@ def _connections(rows: Rows) -> tuple[set[tuple[int, int]], Counter]:
         if file.workflow is None:
             near = set(neighbours[file.id])
             first = min(near - {None}, default=None)
-            why = _why_stray(rows, file, None in near)
+            why = _why_outsider(rows, file, None in near)
             outsiders.update((first, workflow, why) for workflow in near or {None})
     return {link for link in links if None not in link and link[0] != link[1]}, outsiders
 
 
-def _why_stray(rows: Rows, file: File, linked_to_another: bool) -> str:
+def _why_outsider(rows: Rows, file: File, linked_to_another: bool) -> str:
     dataset = {row.id: row.dataset_id for row in rows.assocs}[file.dataset_algo]
     if file.block_id is not None or file.status != "GLOBAL" or linked_to_another:
         return "linked to a file of no workflow"
