@@ -13,7 +13,7 @@ Facts come in groups of files that no rule tells apart, so that the database cou
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from dataclasses import dataclass, field
 
 DONE = "done"
@@ -112,7 +112,8 @@ class Outsiders:
 class Facts:
     """What the plan is made of.
 
-    links:    (child's workflow row, parent's workflow row) of files with workflows, without repeats
+    links:    is given workflow rows, and gives (child's workflow row, parent's workflow row) of all files with
+              workflows of which either is one of those rows; may give others, too
     in_wmbs:  workflow row -> how many of its files are in wmbs_file_details
     """
 
@@ -120,7 +121,7 @@ class Facts:
     blocks: Iterable[Block]
     subscriptions: Iterable[Subscription]
     groups: Iterable[FileGroup]
-    links: Iterable[tuple[int, int]]
+    links: Callable[[Collection[int]], Iterable[tuple[int, int]]]
     in_wmbs: Iterable[tuple[int, int]]
     outsiders: Iterable[Outsiders]
 
@@ -214,13 +215,16 @@ class _Unit:
 
 
 def plan_cleanup(facts: Facts, rules: Rules) -> Plan:
-    """Decide for every workflow and block. Each part of ``facts`` is read once, so it may be a stream."""
+    """Decide for every workflow and block. Each part of ``facts`` is read once and to its end, so it may be a stream."""
     planner = _Planner(rules)
     planner.read_subscriptions(facts.subscriptions)
     planner.read_blocks(facts.blocks)
     planner.read_workflows(facts.workflows)
     planner.read_groups(facts.groups)
-    planner.read_connections(facts)
+    planner.read_in_wmbs(facts.in_wmbs)
+    planner.read_outsiders(facts.outsiders)
+    planner.judge()
+    planner.follow_links(facts.links)
     return planner.plan()
 
 
@@ -319,18 +323,13 @@ class _Planner:
             self._neighbours[one].setdefault(two, how)
             self._neighbours[two].setdefault(one, back or how)
 
-    def read_connections(self, facts: Facts) -> None:
-        for child, parent in facts.links:
-            self._connect(
-                self._unit_of[child],
-                self._unit_of[parent],
-                "child of a workflow that stays",
-                "parent of a workflow that stays",
-            )
-        for row, files in facts.in_wmbs:
+    def read_in_wmbs(self, in_wmbs: Iterable[tuple[int, int]]) -> None:
+        for row, files in in_wmbs:
             self._units[self._unit_of[row]].reasons["file still in WMBS"] += files
-        for outsiders in facts.outsiders:
-            self._add_outsiders(outsiders)
+
+    def read_outsiders(self, outsiders: Iterable[Outsiders]) -> None:
+        for one in outsiders:
+            self._add_outsiders(one)
 
     def _add_outsiders(self, outsiders: Outsiders) -> None:
         first = None if outsiders.first is None else self._unit_of[outsiders.first]
@@ -343,14 +342,40 @@ class _Planner:
         if outsiders.why != FREE:
             self._units[key].reasons[outsiders.why] += outsiders.files
 
-    def plan(self) -> Plan:
+    def judge(self) -> None:
+        """Find each reason that a workflow has to stay by itself; everything but links has been read."""
         for block in self._held_blocks:
             if block in self._filled:
                 unit = self._units[self._filled[block]]
                 unit.reasons["shares a block with a file of no workflow"] += 1
         for unit in self._units.values():
             self._judge_age(unit)
-        staying = {self._together.root(key) for key, unit in self._units.items() if unit.reasons}
+
+    def follow_links(self, links: Callable[[Collection[int]], Iterable[tuple[int, int]]]) -> None:
+        """Ask for the links of what stays, then for those of what stays because of them, until nothing is new.
+
+        Links among workflows that go tell nothing, and there are many more of them.
+        """
+        asked: set[int] = set()
+        while new := self._rows_that_stay() - asked:
+            for child, parent in links(new):
+                self._connect(
+                    self._unit_of[child],
+                    self._unit_of[parent],
+                    "child of a workflow that stays",
+                    "parent of a workflow that stays",
+                )
+            asked |= new
+
+    def _rows_that_stay(self) -> set[int]:
+        staying = self._staying()
+        return {row for key, unit in self._units.items() if self._together.root(key) in staying for row in unit.rows}
+
+    def _staying(self) -> set[Hashable]:
+        return {self._together.root(key) for key, unit in self._units.items() if unit.reasons}
+
+    def plan(self) -> Plan:
+        staying = self._staying()
         plan = Plan(seen=self._seen)
         for key, unit in sorted(self._units.items()):
             if self._together.root(key) in staying:

@@ -6,7 +6,7 @@ Every statement runs on MariaDB and on Oracle as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB, Connection
@@ -37,13 +37,20 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
 
 _NEVER_REGISTERED = " OR ".join(f"f.lfn LIKE '{pattern}'" for pattern in NEVER_REGISTERED)
 
-STATE = f"""CASE
-    WHEN f.status = '{NOT_UPLOADED}' THEN '{NOT_UPLOADED}'
-    WHEN f.status = 'GLOBAL' THEN '{INPUT}'
-    WHEN f.status = 'InDBS' AND (f.in_phedex = 1 OR {_NEVER_REGISTERED}) THEN '{DONE}'
-    WHEN f.status = 'InDBS' THEN '{NOT_IN_RUCIO}'
-    ELSE '{UNKNOWN_STATUS}' END"""
+_STATES = (
+    (NOT_UPLOADED, f"f.status = '{NOT_UPLOADED}'"),
+    (INPUT, "f.status = 'GLOBAL'"),
+    (DONE, f"f.status = 'InDBS' AND (f.in_phedex = 1 OR {_NEVER_REGISTERED})"),
+    (NOT_IN_RUCIO, "f.status = 'InDBS'"),
+    (UNKNOWN_STATUS, "1 = 1"),
+)
+"""Each state with its condition; the first that holds counts."""
+
+STATE = " ".join(["CASE", *(f"WHEN {condition} THEN '{state}'" for state, condition in _STATES), "END"])
 """State of a row ``f`` of dbsbuffer_file, as :class:`FileGroup` knows it."""
+
+# MariaDB groups by numbers in two thirds of the time that it takes for texts.
+_STATE_NUMBER = " ".join(["CASE", *(f"WHEN {one[1]} THEN {number}" for number, one in enumerate(_STATES)), "END"])
 
 PLACEHOLDER = "n.workflow IS NULL AND n.status = 'GLOBAL' AND n.block_id IS NULL"
 """A row ``n`` of dbsbuffer_file that only stands for an input."""
@@ -62,6 +69,9 @@ UNNEEDED_PLACEHOLDER = f"{PLACEHOLDER} AND NOT {_IN_WMBS_ITSELF} AND NOT {_UNSUB
 
 FREE_PLACEHOLDER = f"{UNNEEDED_PLACEHOLDER} AND NOT {_LINKED_OUTSIDE}"
 """A placeholder that goes once all its neighbours have: each of them is a file of a workflow."""
+
+_MANY = 0.25
+"""Share of the workflow rows from which on their files' links, one by one, are more work than all links at once."""
 
 _HASH_JOINS = (
     "SET STATEMENT join_cache_level=4, join_buffer_size=33554432, join_buffer_space_limit=134217728, "
@@ -82,12 +92,12 @@ _GROUPS = f"""
     FROM (SELECT c.workflow, c.block_id, c.dataset_algo, c.state, COUNT(*) files,
                  COUNT(c.lastmodificationdate) dated, MIN(c.lastmodificationdate) oldest,
                  MAX(c.lastmodificationdate) newest, MIN(c.id) first_id, MAX(c.id) last_id
-          FROM (SELECT f.id, f.workflow, f.block_id, f.dataset_algo, f.lastmodificationdate, {STATE} state
+          FROM (SELECT f.id, f.workflow, f.block_id, f.dataset_algo, f.lastmodificationdate, {_STATE_NUMBER} state
                 FROM dbsbuffer_file f WHERE f.workflow IS NOT NULL OR f.block_id IS NOT NULL) c
           GROUP BY c.workflow, c.block_id, c.dataset_algo, c.state) g
     INNER JOIN dbsbuffer_algo_dataset_assoc a ON a.id = g.dataset_algo
     GROUP BY g.workflow, g.block_id, a.dataset_id, g.state"""
-_LINKS = """
+_ALL_LINKS = """
     SELECT DISTINCT c.workflow, p.workflow FROM dbsbuffer_file_parent l
     INNER JOIN dbsbuffer_file c ON c.id = l.child
     INNER JOIN dbsbuffer_file p ON p.id = l.parent
@@ -135,7 +145,6 @@ def make_plan(connection: Connection, rules: Rules) -> Plan:
 
 def read_facts(connection: Connection) -> Facts:
     """The facts, each part read when it is asked for."""
-    join = _HASH_JOINS if connection.dialect == MARIADB else ""
     return Facts(
         workflows=(
             Workflow(int(a), b, _number(c), bool(d), _number(e)) for a, b, c, d, e in connection.stream(_WORKFLOWS)
@@ -143,9 +152,23 @@ def read_facts(connection: Connection) -> Facts:
         blocks=(Block(int(a), int(b), c, d, _number(e), _number(f)) for a, b, c, d, e, f in connection.stream(_BLOCKS)),
         subscriptions=(Subscription(int(a), _number(b), _number(c)) for a, b, c in connection.stream(_SUBSCRIPTIONS)),
         groups=_groups(connection),
-        links=((int(a), int(b)) for a, b in connection.stream(join + _LINKS)),
+        links=lambda rows: ((int(a), int(b)) for a, b in connection.stream(_links(connection, rows))),
         in_wmbs=((int(a), int(b)) for a, b in connection.stream(_IN_WMBS)),
         outsiders=(Outsiders(_number(a), _number(b), str(c), int(d)) for a, b, c, d in connection.stream(_OUTSIDERS)),
+    )
+
+
+def _links(connection: Connection, rows: Collection[int]) -> str:
+    """The statement for all links of these workflow rows: by their files, or all there are where that is less work."""
+    all_rows = int(connection.query("SELECT COUNT(*) FROM dbsbuffer_workflow")[0][0])
+    if len(rows) > all_rows * _MANY:
+        return (_HASH_JOINS if connection.dialect == MARIADB else "") + _ALL_LINKS
+    listed = in_list("f.workflow", rows)
+    return " UNION ".join(
+        f"""SELECT {one}.workflow child, {two}.workflow parent FROM dbsbuffer_file f
+            INNER JOIN dbsbuffer_file_parent l ON l.{mine} = f.id INNER JOIN dbsbuffer_file o ON o.id = l.{other}
+            WHERE {listed} AND o.workflow <> f.workflow"""
+        for mine, other, one, two in (("child", "parent", "f", "o"), ("parent", "child", "o", "f"))
     )
 
 
@@ -155,7 +178,7 @@ def _groups(connection: Connection) -> Iterator[FileGroup]:
             _number(workflow),
             _number(block),
             int(dataset),
-            str(state),
+            _STATES[int(state)][0],
             int(files),
             int(dated),
             _number(oldest),

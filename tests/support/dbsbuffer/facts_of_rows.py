@@ -24,7 +24,7 @@ from support.dbsbuffer.rows import File, Rows
 
 
 def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
-    """Every part is a sorted list. same_name: makes names equal that are the same to the database."""
+    """Every part is a sorted list, or gives one. same_name: makes names equal that are the same to the database."""
     links, outsiders = _connections(rows)
     wmbs_lfns = set(rows.wmbs_lfns)
     in_wmbs = Counter(file.workflow for file in rows.files if file.workflow is not None and file.lfn in wmbs_lfns)
@@ -37,15 +37,19 @@ def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
             Subscription(row.dataset_id, row.subscribed, row.delete_blocks) for row in rows.subscriptions
         ),
         groups=_sorted(_groups(rows)),
-        links=_sorted(links),
+        links=lambda rows: _sorted(link for link in links if set(link) & set(rows)),
         in_wmbs=_sorted(in_wmbs.items()),
         outsiders=_sorted(Outsiders(*key, files) for key, files in outsiders.items()),
     )
 
 
-def sorted_facts(facts: Facts) -> Facts:
-    """The same facts, from wherever, in the order of :func:`facts_of`."""
-    return Facts(**{part: _sorted(values) for part, values in vars(facts).items()})
+def comparable(facts: Facts) -> dict[str, list]:
+    """What is the same for the same facts, wherever they come from."""
+    parts = {part: _sorted(values) for part, values in vars(facts).items() if part != "links"}
+    rows = [workflow.id for workflow in parts["workflows"]]
+    # Others may come with those that were asked for.
+    some = {row: _sorted(link for link in facts.links([row]) if row in link) for row in rows}
+    return parts | {"links": [_sorted(facts.links(rows)) if rows else [], some]}
 
 
 def _sorted(values: Iterable) -> list:

@@ -51,8 +51,12 @@ def group(workflow, block=None, **values):
 
 
 def plan_of(rules=NO_AGE, **parts) -> Plan:
-    nothing = {field.name: () for field in dataclasses.fields(Facts)}
-    return plan_cleanup(Facts(**nothing | parts), rules)
+    parts = {field.name: () for field in dataclasses.fields(Facts)} | parts
+    links = list(parts.pop("links"))
+    return plan_cleanup(
+        Facts(**parts, links=lambda rows: [link for link in links if set(link) & set(rows)]),
+        rules,
+    )
 
 
 def many(*workflows, **parts) -> Plan:
