@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,7 +138,9 @@ class Cleanup:
                 deadline=deadline,
             )
         if not self.stopped_by:
-            self._delete(make_plan(connection, request.rules), limits, archive)
+            # A rebuild leaves its plan's workflows and blocks, without their files.
+            plan = replace(self.rebuilt.plan, files=0) if self.rebuilt else make_plan(connection, request.rules)
+            self._delete(plan, limits, archive)
 
     def _rebuild_is_due(self, connection: Connection, archive: Archive | None) -> bool:
         request = self.request

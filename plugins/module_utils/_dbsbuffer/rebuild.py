@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from threading import Event
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import Connection, connect
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import rebuild_copy
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_checks import obstacles, size, why_not
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_guard import Guards, guarded, sessions
+from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_reader import OldTables, row_of
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_recovery import (
     clean_up,
     definition,
@@ -44,8 +43,6 @@ __all__ = ["Rebuilt", "clean_up", "leftovers", "rebuild", "why_not"]
 
 _COPYING = """SET STATEMENT foreign_key_checks = 0, in_predicate_conversion_threshold = 0,
     sql_mode = CONCAT(@@sql_mode, ',NO_AUTO_VALUE_ON_ZERO')"""
-_LISTS = 1024 * 1024 * 1024
-"""Bytes that the lists of workflows and placeholders may take in the server's memory."""
 _OPTIONS = """
     SELECT table_name, row_format, table_collation, auto_increment, create_options, table_comment
     FROM information_schema.tables WHERE table_schema = %s"""
@@ -70,16 +67,6 @@ class Rebuilt:
     bytes_before: int = 0
     bytes_after: int = 0
     seconds: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class _Expected:
-    """What the old tables hold: rows in all, rows that stay, sum of those; placeholders that go."""
-
-    total: dict[str, int]
-    stay: dict[str, int]
-    sums: dict[str, int]
-    placeholders: int
 
 
 def rebuild(
@@ -135,16 +122,16 @@ class _Rebuild:
         with self._step("look for what an earlier rebuild left"):
             cleaned = clean_up(connection)
             _refuse(obstacles(connection))
-        with guarded(connection, self._lock_wait) as guards:
+        with guarded(connection, self._lock_wait) as guards, OldTables(guards.reader) as tables:
             with self._step("plan"):
                 result = Rebuilt(make_plan(connection), cleaned, seconds=self._seconds)
             if not (result.plan.files or (self._placeholders and result.plan.placeholders)):
                 return result
             _refuse(why_not(connection, result.plan, free_bytes=self._free_bytes, own=guards.ids))
             with self._giving_up_on_errors():
-                old = self._copy(guards, result)
+                self._copy(guards, tables, result)
                 self._swap(guards)
-        self._finish(old, result)
+        self._finish(tables.definitions, result)
         return result
 
     @contextmanager
@@ -180,29 +167,20 @@ class _Rebuild:
             return f"The rebuild was given up, but not cleaned up: {error}"
         return "The rebuild was given up and nothing was changed"
 
-    def _copy(self, guards: Guards, result: Rebuilt) -> dict[str, Definition]:
+    def _copy(self, guards: Guards, tables: OldTables, result: Rebuilt) -> None:
         connection, plan = self._connection, result.plan
         result.bytes_before = size(connection)
-        old = {table: definition(connection, table) for table in REBUILT}
         if self._archive:
             with self._step("archive"):
                 self._archive(rebuild_copy.rows_that_go(plan.workflows, self._placeholders))
-        stop = Event()
-        with ThreadPoolExecutor(1) as pool:
-            asked = pool.submit(_expect, guards.verifier, old, plan, self._placeholders, stop)
-            try:
-                self._make_tables(old, plan)
-            except BaseException:
-                stop.set()
-                raise
-            with self._step("count what stays"):
-                expected = asked.result()
+        tables.look_for_what_stays(plan.workflows, self._placeholders)
+        self._make_tables(tables.definitions, plan)
         with self._step("verify"):
-            self._verify(guards.verifier, old, plan, expected)
+            self._verify(guards.watcher, tables, plan)
+        expected = tables.expected
         result.kept = expected.stay
         result.dropped = {table: expected.total[table] - expected.stay[table] for table in REBUILT}
         result.placeholders = expected.placeholders
-        return old
 
     def _make_tables(self, old: Mapping[str, Definition], plan: Plan) -> None:
         connection = self._connection
@@ -225,19 +203,22 @@ class _Rebuild:
                 # Without statistics the agent's first queries would be planned badly.
                 connection.query(f"ANALYZE LOCAL TABLE {table}{NEW}")
 
-    def _verify(self, verifier: Connection, old: Mapping[str, Definition], plan: Plan, expected: _Expected) -> None:
+    def _verify(self, watcher: Connection, tables: OldTables, plan: Plan) -> None:
+        options = {str(row[0]): row[1:] for row in watcher.query(_OPTIONS, (watcher.database,))}
+        copied = {}
+        for table, old in tables.definitions.items():
+            if definition(watcher, table + NEW) != renamed(old) or options[table + NEW] != options[table]:
+                raise _mistake(f"table {table}{NEW} is not defined like {table}")
+            copied[table] = row_of(self._connection, rebuild_copy.found(old))
+            if any(self._connection.query(look) for look in rebuild_copy.orphans(old)):
+                raise _mistake(f"table {table}{NEW} has rows without a file")
+        expected = tables.expected
         goes = expected.total[FILE] - expected.stay[FILE]
         if goes != plan.files + expected.placeholders:
             raise _mistake(f"the plan has {plan.files} files and {expected.placeholders} placeholders go, not {goes}")
-        options = {str(row[0]): row[1:] for row in verifier.query(_OPTIONS, (verifier.database,))}
         for table in REBUILT:
-            if definition(verifier, table + NEW) != renamed(old[table]) or options[table + NEW] != options[table]:
-                raise _mistake(f"table {table}{NEW} is not defined like {table}")
-            copied = _row(verifier, rebuild_copy.found(old[table]))
-            if copied != (expected.stay[table], expected.sums[table]):
+            if copied[table] != (expected.stay[table], expected.sums[table]):
                 raise _mistake(f"table {table}{NEW} does not hold the {expected.stay[table]} rows of {table} that stay")
-            if any(verifier.query(look) for look in rebuild_copy.orphans(old[table])):
-                raise _mistake(f"table {table}{NEW} has rows without a file")
 
     def _swap(self, guards: Guards) -> None:
         with self._step("swap"):
@@ -262,30 +243,6 @@ class _Rebuild:
 def _refuse(reasons: list[str]) -> None:
     if reasons:
         raise WMAgentError("; ".join(reasons))
-
-
-def _expect(
-    verifier: Connection, old: Mapping[str, Definition], plan: Plan, placeholders: bool, stop: Event
-) -> _Expected:
-    """Read the old tables, while they are copied. Raises WMAgentError."""
-    verifier.execute(f"SET SESSION max_heap_table_size = {_LISTS}")
-    for statement in rebuild_copy.list_what_goes(plan.workflows, placeholders):
-        verifier.execute(statement)
-    placed = _row(verifier, f"SELECT COUNT(*) FROM {rebuild_copy.PLACED}")[0]
-    found = _Expected({}, {}, {}, placed)
-    for table in REBUILT:
-        if stop.is_set():
-            break
-        counts = {_row(verifier, count)[0] for count in rebuild_copy.totals(old[table])}
-        if len(counts) != 1:
-            raise WMAgentError(f"table {table} has a damaged key: {counts} rows are found; repair it first")
-        found.total[table] = counts.pop()
-        found.stay[table], found.sums[table] = _row(verifier, rebuild_copy.expected(old[table]))
-    return found
-
-
-def _row(connection: Connection, sql: str) -> tuple[int, ...]:
-    return tuple(int(value) for value in connection.query(sql)[0])
 
 
 def _mistake(what: str) -> WMAgentError:

@@ -2,8 +2,8 @@
 """The statements of a rebuild that move rows, and in other words those that verify what was moved. Pure text.
 
 The copy lists the workflows in the statement, takes a file's rows by the new table of files, and asks of each
-placeholder whether something that it is linked to stays. What verifies it takes workflows and placeholders from tables
-of its own, and a file's rows by the old table of files.
+placeholder whether something that it is linked to stays. What verifies it takes workflows, placeholders and the files
+that stay from tables of its own, which are made of the old tables alone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
 
 LISTED = "rebuild_workflows"
 PLACED = "rebuild_placeholders"
-"""Temporary tables of the session that verifies: workflow rows whose files go, placeholders that go."""
+STAYING = "rebuild_staying"
+"""Temporary tables of the session that verifies: workflow rows whose files go, placeholders that go, files that stay."""
 
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 
@@ -86,9 +87,11 @@ def _columns(definition: Definition, alias: str = "") -> str:
 # What should be in the new tables, said in other words: this is what the copy is verified with.
 
 
-def list_what_goes(workflows: Iterable[int], placeholders: bool) -> list[str]:
+def list_files(workflows: Iterable[int], placeholders: bool) -> list[str]:
     """Statements that fill the verifying session's temporary tables."""
-    statements = [f"CREATE TEMPORARY TABLE {name} (id BIGINT PRIMARY KEY) ENGINE = MEMORY" for name in (LISTED, PLACED)]
+    # Aria has no need to hold it all in memory, and the files that stay may be many.
+    tables = ((LISTED, "MEMORY"), (PLACED, "MEMORY"), (STAYING, "Aria"))
+    statements = [f"CREATE TEMPORARY TABLE {name} (id BIGINT PRIMARY KEY) ENGINE = {kind}" for name, kind in tables]
     if rows := ", ".join(f"({int(number)})" for number in workflows):
         statements.append(f"INSERT INTO {LISTED} VALUES {rows}")
     if placeholders:
@@ -97,34 +100,19 @@ def list_what_goes(workflows: Iterable[int], placeholders: bool) -> list[str]:
             statements.append(f"""
                 DELETE p FROM {PLACED} p INNER JOIN dbsbuffer_file_parent l ON l.{mine} = p.id
                 INNER JOIN {FILE} o ON o.id = l.{other} LEFT JOIN {LISTED} w ON w.id = o.workflow WHERE w.id IS NULL""")
+    statements.append(f"""
+        INSERT INTO {STAYING} SELECT STRAIGHT_JOIN f.id FROM {FILE} f FORCE INDEX (PRIMARY)
+        LEFT JOIN {LISTED} w ON w.id = f.workflow LEFT JOIN {PLACED} p ON p.id = f.id
+        WHERE w.id IS NULL AND p.id IS NULL""")
     return statements
 
 
 def expected(definition: Definition) -> str:
     """One row: how many rows of an old table stay, and their sum."""
-    if definition.table == FILE:
-        return f"""SELECT COUNT(*), {row_sum(definition, "f")} FROM {FILE} f FORCE INDEX (PRIMARY) {_gone("f")}
-            WHERE {_not_gone("f")}"""
     column, *others = COLUMNS[definition.table]
-    ends = [f"f{number}" for number in range(len(others))]
-    joins = " ".join(
-        f"INNER JOIN {FILE} {end} ON {end}.id = c.{other} {_gone(end)}" for end, other in zip(ends, others, strict=True)
-    )
-    stay = " AND ".join(_not_gone(end) for end in ("f", *ends))
-    return f"""SELECT STRAIGHT_JOIN COUNT(*), {row_sum(definition, "c")} FROM {FILE} f {_gone("f")}
-        INNER JOIN {definition.table} c FORCE INDEX ({quoted(entry(definition))}) ON c.{column} = f.id {joins}
-        WHERE {stay}"""
-
-
-def _gone(alias: str) -> str:
-    return (
-        f"LEFT JOIN {LISTED} {alias}w ON {alias}w.id = {alias}.workflow "
-        f"LEFT JOIN {PLACED} {alias}p ON {alias}p.id = {alias}.id"
-    )
-
-
-def _not_gone(alias: str) -> str:
-    return f"{alias}w.id IS NULL AND {alias}p.id IS NULL"
+    ends = "".join(f" INNER JOIN {STAYING} s{number} ON s{number}.id = c.{other}" for number, other in enumerate(others))
+    return f"""SELECT STRAIGHT_JOIN COUNT(*), {row_sum(definition, "c")} FROM {STAYING} s
+        INNER JOIN {definition.table} c FORCE INDEX ({quoted(entry(definition))}) ON c.{column} = s.id{ends}"""
 
 
 def found(definition: Definition) -> str:

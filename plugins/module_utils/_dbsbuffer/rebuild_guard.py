@@ -61,24 +61,28 @@ class Guards:
 
     held:     table to be swapped -> the session that holds it, in the order of names
     rest:     the session that holds all other tables
-    verifier: a session without locks, for a second opinion and to watch the others
+    watcher:  a session without locks, to watch the others
+    reader:   a session without locks, for one thread that reads while this one goes on
+    reading:  the server's number of that
     """
 
     held: dict[str, Connection]
     rest: Connection
-    verifier: Connection
+    watcher: Connection
+    reader: Connection
+    reading: int
 
     @property
     def ids(self) -> set[int]:
         """The server's numbers of these sessions. Raises WMAgentError where one is gone, and its locks with it."""
-        return {session_id(one) for one in (*self.held.values(), self.rest, self.verifier)}
+        return {self.reading, *(session_id(one) for one in (*self.held.values(), self.rest, self.watcher))}
 
     def swap(self, connection: Connection, statement: str, lock_wait: float) -> None:
         """Run a RENAME of all held tables and hand them over one by one.
 
         lock_wait: seconds to wait for readers of each table. Raises WMAgentError, most likely with nothing renamed.
         """
-        before = last_writes(self.verifier)
+        before = last_writes(self.watcher)
         with ThreadPoolExecutor(1) as pool:
             limits = f"lock_wait_timeout = {max(1, int(lock_wait))}, max_statement_time = 0"
             renaming = pool.submit(connection.execute, f"SET STATEMENT {limits} FOR {statement}")
@@ -93,7 +97,7 @@ class Guards:
     def _wait_until_wanted(self, table: str, renaming: Future[Any]) -> None:
         while not renaming.done():
             try:
-                self.verifier.query(f"SET STATEMENT lock_wait_timeout = 0 FOR SELECT 1 FROM {table} LIMIT 0")
+                self.watcher.query(f"SET STATEMENT lock_wait_timeout = 0 FOR SELECT 1 FROM {table} LIMIT 0")
             except DatabaseBusyError:
                 return  # a reader that is kept out of a READ-locked table: the RENAME waits
             time.sleep(0.001)
@@ -101,11 +105,11 @@ class Guards:
     def _check_writes(self, before: dict[str, Any]) -> None:
         # Who asks for a table's exclusive lock in the very moment of the swap could get it before the RENAME does. The
         # rest must be locked still: a row deleted there takes rows of the old tables with it, as of the new ones.
-        after = last_writes(self.verifier)
+        after = last_writes(self.watcher)
         written = [table for table in REBUILT if before[table] != after.get(f"{table}__old")]
         if written:
             raise WMAgentError(
-                f"{self.verifier.settings.where}: somebody wrote to {', '.join(written)} in the moment of the swap; it "
+                f"{self.watcher.settings.where}: somebody wrote to {', '.join(written)} in the moment of the swap; it "
                 "is in the tables of these names that end in __old: compare them before anything else"
             )
 
@@ -134,7 +138,9 @@ def guarded(connection: Connection, lock_wait: float) -> Iterator[Guards]:
             session.execute(f"SET SESSION wait_timeout = {_IDLE}, lock_wait_timeout = {max(1, int(lock_wait))}")
             return session
 
-        guards = Guards({table: opened() for table in sorted(REBUILT)}, opened(), opened())
+        held = {table: opened() for table in sorted(REBUILT)}
+        rest, watcher, reader = opened(), opened(), opened()
+        guards = Guards(held, rest, watcher, reader, session_id(reader))
         for table, guard in guards.held.items():
             _lock(guard, [table], lock_wait)
         _lock(guards.rest, [name for name in names if name not in REBUILT], lock_wait)

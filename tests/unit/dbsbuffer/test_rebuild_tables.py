@@ -178,7 +178,10 @@ def test_a_link_stays_where_both_its_ends_do():
         "INNER JOIN dbsbuffer_file__new n0 ON n0.id = c.parent"
     )
     expected = line(rebuild_copy.expected(take_apart("dbsbuffer_file_parent", PARENT)))
-    assert expected.endswith("WHERE fw.id IS NULL AND fp.id IS NULL AND f0w.id IS NULL AND f0p.id IS NULL")
+    assert expected.endswith(
+        "FROM rebuild_staying s INNER JOIN dbsbuffer_file_parent c FORCE INDEX (`PRIMARY`) ON c.child = s.id "
+        "INNER JOIN rebuild_staying s0 ON s0.id = c.parent"
+    )
 
 
 def test_a_table_whose_rows_are_found_by_another_key_is_counted_twice():
