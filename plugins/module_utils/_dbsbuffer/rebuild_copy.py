@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.facts import (
-    FREE_PLACEHOLDER,
     UNNEEDED_PLACEHOLDER,
 )
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.rebuild_tables import (
@@ -95,7 +94,7 @@ def list_files(workflows: Iterable[int], placeholders: bool) -> list[str]:
     if rows := ", ".join(f"({int(number)})" for number in workflows):
         statements.append(f"INSERT INTO {LISTED} VALUES {rows}")
     if placeholders:
-        statements.append(f"INSERT INTO {PLACED} SELECT n.id FROM {FILE} n WHERE {FREE_PLACEHOLDER}")
+        statements.append(f"INSERT INTO {PLACED} SELECT n.id FROM {FILE} n WHERE {UNNEEDED_PLACEHOLDER}")
         for mine, other in (("parent", "child"), ("child", "parent")):
             statements.append(f"""
                 DELETE p FROM {PLACED} p INNER JOIN dbsbuffer_file_parent l ON l.{mine} = p.id
