@@ -264,6 +264,26 @@ class Kept:
         self.fresh = []
 
 
+@pytest.mark.parametrize(("planning", "plans"), [(1.0, 2), (100.0, 1)])
+def test_a_plan_lasts_longer_where_it_takes_long(opener, planning: float, plans: int):
+    fill(opener, family())
+    now_is = [0.0]
+    made = []
+
+    def plan_again(connection: Connection, rules: Rules):
+        made.append(now_is[0])
+        now_is[0] += planning
+        return make_plan(connection, rules)
+
+    def progress(_done: int, _planned: int) -> None:
+        now_is[0] += deletion.PLAN_LASTS / 3  # ten steps: 400 s
+
+    with patch.object(deletion, "make_plan", plan_again):
+        outcome = clean(opener, Rules(now=CUTOFF), pace(3), progress=progress, clock=lambda: now_is[0])
+    assert outcome.deleted["dbsbuffer_file"] == 30 and outcome.outdated == []
+    assert len(made) == plans
+
+
 def test_every_row_is_archived_before_it_goes(opener):
     fill(opener, family())
     kept = Kept()

@@ -37,6 +37,9 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 PLAN_LASTS = 120.0
 """Seconds after which a plan is made anew, to see what no single step does."""
 
+_LASTS_LONGER = 20
+"""A plan that takes long lasts this many times as long: a large database is not planned most of the time."""
+
 _SAME_PLACE = 5
 """New plans in a row without a step in between, after which something is wrong with this collection."""
 
@@ -149,6 +152,7 @@ class Deletion:
         self._plan = plan
         self._planned_files = plan.files
         self._planned_at = clock()
+        self._plan_lasts = PLAN_LASTS
         self._rules = rules
         self._pace = pace
         self._archive = archive
@@ -185,7 +189,7 @@ class Deletion:
         while self._plan.files and self.outcome.after < self._plan.last:
             if reason := self._must_end():
                 return reason
-            if self._clock() - self._planned_at > PLAN_LASTS:
+            if self._clock() - self._planned_at > self._plan_lasts:
                 self._plan_again("")
                 continue
             if (after := self._guarded(self._file_step)) is not None:
@@ -242,8 +246,10 @@ class Deletion:
                 f"the plan was made anew {_SAME_PLACE} times and never held ({why}); nothing of this step was deleted. "
                 "Run again; if it stays like this, report it as a mistake in the collection"
             )
+        started = self._clock()
         self._plan = make_plan(self._connection, self._rules)
         self._planned_at = self._clock()
+        self._plan_lasts = max(PLAN_LASTS, _LASTS_LONGER * (self._planned_at - started))
 
     def _reconnect(self, error: DatabaseLostError) -> None:
         # The server undoes the open transaction; whether a commit under way was made, the tables themselves tell.

@@ -215,7 +215,7 @@ class _Unit:
 
 
 def plan_cleanup(facts: Facts, rules: Rules) -> Plan:
-    """Decide for every workflow and block. Each part of ``facts`` is read once and to its end, so it may be a stream."""
+    """Decide for every workflow and block. Each part of ``facts`` is read once, to its end, so it may be a stream."""
     planner = _Planner(rules)
     planner.read_subscriptions(facts.subscriptions)
     planner.read_blocks(facts.blocks)

@@ -26,7 +26,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.tables imp
 LISTED = "rebuild_workflows"
 PLACED = "rebuild_placeholders"
 STAYING = "rebuild_staying"
-"""Temporary tables of the session that verifies: workflow rows whose files go, placeholders that go, files that stay."""
+"""Temporary tables of what verifies: workflow rows whose files go, placeholders that go, files that stay."""
 
 _TEXTS = ("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum", "set")
 
@@ -109,7 +109,9 @@ def list_files(workflows: Iterable[int], placeholders: bool) -> list[str]:
 def expected(definition: Definition) -> str:
     """One row: how many rows of an old table stay, and their sum."""
     column, *others = COLUMNS[definition.table]
-    ends = "".join(f" INNER JOIN {STAYING} s{number} ON s{number}.id = c.{other}" for number, other in enumerate(others))
+    ends = "".join(
+        f" INNER JOIN {STAYING} s{number} ON s{number}.id = c.{other}" for number, other in enumerate(others)
+    )
     return f"""SELECT STRAIGHT_JOIN COUNT(*), {row_sum(definition, "c")} FROM {STAYING} s
         INNER JOIN {definition.table} c FORCE INDEX ({quoted(entry(definition))}) ON c.{column} = s.id{ends}"""
 

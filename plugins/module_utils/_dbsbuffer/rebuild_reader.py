@@ -60,7 +60,7 @@ class OldTables:
         return self
 
     def look_for_what_stays(self, workflows: Collection[int], placeholders: bool) -> None:
-        """Begin to read what stays. workflows: rows whose files go; placeholders: those go as well that need not stay."""
+        """Begin to read what stays. workflows: rows whose files go; placeholders: so do those that need not stay."""
         self._expected = self._pool.submit(self._read, workflows, placeholders)
 
     @property

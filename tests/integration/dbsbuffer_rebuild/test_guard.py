@@ -293,7 +293,9 @@ def clock(monkeypatch) -> list[float]:
     return now
 
 
-@pytest.mark.parametrize("last", ["plan", "copy dbsbuffer_file_location", "make keys of dbsbuffer_file_parent", "verify"])
+@pytest.mark.parametrize(
+    "last", ["plan", "copy dbsbuffer_file_location", "make keys of dbsbuffer_file_parent", "verify"]
+)
 def test_no_step_is_begun_after_the_deadline_until_the_swap(
     agent: DatabaseSettings, connection: Connection, clock: list[float], last: str
 ):
