@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from support.agent import TEN, lab
+from support.agent import lab
 from support.fleet import IMAGES, Fleet
 
 NEW = "2.4.5.9-p1"
@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory):
-    with lab(tmp_path_factory, components=TEN) as up:
+    with lab(tmp_path_factory, components=["RetryManager"]) as up:
         yield up
 
 

@@ -17,9 +17,10 @@ SCENARIOS = {path.parent.name for path in (CHECKOUT / "molecule").glob("*/molecu
 LIMIT = 900  # seconds
 
 
-def _molecule(folder: Path, *arguments: str, limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
+def _molecule(folder: Path, *arguments: str, hosts: str = "", limit: float = LIMIT) -> subprocess.CompletedProcess[str]:
     environment = {
         **os.environ,
+        "MOLECULE_HOSTS": hosts,
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "MOLECULE_EPHEMERAL_DIRECTORY": str(folder),
         "MOLECULE_COMMAND_BORDERS": "false",
@@ -43,7 +44,7 @@ def _molecule(folder: Path, *arguments: str, limit: float = LIMIT) -> subprocess
 @pytest.mark.timeout(LIMIT + 240)
 def test_the_lab_scenario(tmp_path: Path) -> None:
     """The short form: what the other scenarios do to the lab's agents, tests/e2e does, too, except for a cleanup."""
-    done = _molecule(tmp_path, "test", "-s", "default")
+    done = _molecule(tmp_path, "test", "-s", "default", hosts="lab01")
     assert done.returncode == 0, done.stdout
     steps = set(re.findall(r"^default > (\w+): Executed: Successful", done.stdout, re.MULTILINE))
     assert {"converge", "idempotence", "verify", "side_effect"} <= steps, done.stdout

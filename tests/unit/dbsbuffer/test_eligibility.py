@@ -223,7 +223,7 @@ def test_coupled_workflows_without_a_reason_go_together():
         assert plan.workflows == {1: "w1", 2: "w2"} and plan.blocks == [one.id for one in parts.get("blocks", ())]
 
 
-@pytest.mark.parametrize("length", [2, 3, 5, 2000])
+@pytest.mark.parametrize("length", [2, 3, 5, 500])
 def test_it_reaches_to_any_distance_either_way(length):
     links = [(row, row + 1) if row % 2 else (row + 1, row) for row in range(1, length)]
     plan = many(*range(2, length + 3), links=links)
@@ -337,7 +337,7 @@ def told(row: table.Workflow) -> str:
     return f"#{row.id}" if not row.name else f"#{row.name}" if row.name[0] == "#" else row.name
 
 
-@settings(max_examples=3000)
+@settings(max_examples=1000)  # each with four rules
 @given(databases())
 def test_the_plan_is_what_the_rules_say_file_by_file(rows):
     facts = facts_of(rows)

@@ -47,7 +47,10 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("with_base", [False, True], ids=["first", "second"])
+@pytest.mark.parametrize(
+    "with_base",
+    [pytest.param(False, marks=pytest.mark.long, id="first"), pytest.param(True, id="second")],
+)
 def test_the_next_run_makes_the_same_tree(tmp_path: Path, wheels: Path, with_base: bool) -> None:
     """Of the second release the base is installed already, so its files are links."""
 
