@@ -345,6 +345,11 @@ def test_placeholders_do_not_go_with_nothing(agent):
     assert plan.workflows == {} and expected.placeholders == {31}
 
 
+def test_names_that_differ_in_case_alone_may_both_be_in_wmbs(agent):
+    plan, _ = agent.check(more(wmbs_names=["one", "ONE"]), AGED)
+    assert plan.held["one"]["still in WMBS"] == 1
+
+
 def test_more_workflows_than_one_list_holds(agent):
     many = 2100
     rows = replace(

@@ -185,7 +185,8 @@ def load(connection: Connection, rows: Rows) -> None:
     if rows.wmbs_names:
         owner = wmbs_owner(connection)
         columns = ("spec", "name", "task", "owner", "alt_fs_close")
-        names = [("spec.pkl", name, f"/{name}/Task", owner, 0) for name in rows.wmbs_names]
+        # Each has its own spec, as WMCore gives it: to MariaDB names are the same that differ in case.
+        names = [(f"{number}/spec.pkl", name, f"/{name}/Task", owner, 0) for number, name in enumerate(rows.wmbs_names)]
         _insert(connection, "wmbs_workflow", columns, names)
     _insert(connection, "wmbs_file_details", ("lfn",), [(lfn,) for lfn in rows.wmbs_lfns])
     put_into_fileset(connection)
