@@ -22,7 +22,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._limits import Limits
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.dbsbuffer import rows as table
-from support.dbsbuffer.brute_force import deletable, without
+from support.dbsbuffer.brute_force import deletable, same_name_in, without
 from support.dbsbuffer.fixtures import mariadb_agent, oracle_agent
 from support.dbsbuffer.random_rows import CUTOFF, databases
 from support.dbsbuffer.rows import Rows, load, read
@@ -75,7 +75,9 @@ def now(opener: Opener) -> Rows:
 def test_exactly_what_may_go_is_gone(opener, rows, retention, size):
     before = fill(opener, rows)
     rules = Rules(now=CUTOFF + retention, retention=retention)
-    left = without(before, deletable(before, rules.now, retention))
+    with opener() as connection:
+        same_name = same_name_in(connection.dialect)
+    left = without(before, deletable(before, rules.now, retention, same_name=same_name))
     outcome = clean(opener, rules, pace(size))
     assert now(opener) == left
     assert outcome.stopped_by == "" and outcome.outdated == []

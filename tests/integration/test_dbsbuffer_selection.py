@@ -13,7 +13,7 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer import fac
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import Plan, Rules
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.dbsbuffer.brute_force import Deletable, deletable, oldest
+from support.dbsbuffer.brute_force import Deletable, deletable, oldest, same_name_in
 from support.dbsbuffer.facts_of_rows import comparable, facts_of
 from support.dbsbuffer.fixtures import mariadb_agent, oracle_agent
 from support.dbsbuffer.random_rows import CUTOFF, NEW, OLD, databases
@@ -50,8 +50,8 @@ class Agent:
         return rows.as_stored(self.connection.dialect)
 
     def same_name(self, name: str) -> str:
-        """As the database compares names: MariaDB by its default collation."""
-        return name.casefold().rstrip(" ") if self.connection.dialect == MARIADB else name
+        """As the database compares names."""
+        return same_name_in(self.connection.dialect)(name)
 
     def check(self, rows: Rows, rules: Rules) -> tuple[Plan, Deletable]:
         """Facts, plan and placeholders are what Python makes of the same rows."""

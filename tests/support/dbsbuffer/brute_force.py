@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from ansible_collections.dmwm.wmagent.plugins.module_utils._database.connection import MARIADB
 from support.dbsbuffer.rows import Block, File, Rows, Workflow
 
 
@@ -25,6 +26,11 @@ class Deletable:
     placeholders: frozenset[int]
     workflows: frozenset[int]
     blocks: frozenset[int]
+
+
+def same_name_in(dialect: str) -> Callable[[str], str]:
+    """What makes names equal that are the same to the database: MariaDB compares by its default collation."""
+    return (lambda name: name.casefold().rstrip(" ")) if dialect == MARIADB else str
 
 
 def deletable(
