@@ -21,8 +21,6 @@ from ansible_collections.dmwm.wmagent.plugins.module_utils._errors import WMAgen
 _LISTS = 1024 * 1024 * 1024
 """Bytes that the lists of workflows and placeholders may take in the server's memory."""
 
-_LEFT_OFF = "the rebuild ended before this was read"
-
 
 @dataclass(frozen=True)
 class Expected:
@@ -66,7 +64,6 @@ class OldTables:
     @property
     def expected(self) -> Expected:
         """What was read; waits for it. Raises WMAgentError."""
-        self._total.result()
         return self._expected.result()
 
     def __exit__(
@@ -78,9 +75,7 @@ class OldTables:
     def _count(self) -> dict[str, int]:
         total = {}
         for table, old in self.definitions.items():
-            if self._stop.is_set():
-                raise WMAgentError(_LEFT_OFF)
-            counts = {row_of(self._reader, count)[0] for count in rebuild_copy.totals(old)}
+            counts = {self._row(count)[0] for count in rebuild_copy.totals(old)}
             if len(counts) != 1:
                 raise WMAgentError(f"table {table} has a damaged key: {counts} rows are found; repair it first")
             total[table] = counts.pop()
@@ -89,16 +84,21 @@ class OldTables:
     def _read(self, workflows: Collection[int], placeholders: bool) -> Expected:
         self._reader.execute(f"SET SESSION max_heap_table_size = {_LISTS}")
         for statement in rebuild_copy.list_files(workflows, placeholders):
-            if self._stop.is_set():
-                raise WMAgentError(_LEFT_OFF)
+            self._go_on()
             self._reader.execute(statement)
-        placed = row_of(self._reader, f"SELECT COUNT(*) FROM {rebuild_copy.PLACED}")[0]
+        placed = self._row(f"SELECT COUNT(*) FROM {rebuild_copy.PLACED}")[0]
         found = Expected(self._total.result(), {}, {}, placed)
         for table, old in self.definitions.items():
-            if self._stop.is_set():
-                raise WMAgentError(_LEFT_OFF)
-            found.stay[table], found.sums[table] = row_of(self._reader, rebuild_copy.expected(old))
+            found.stay[table], found.sums[table] = self._row(rebuild_copy.expected(old))
         return found
+
+    def _row(self, sql: str) -> tuple[int, ...]:
+        self._go_on()
+        return row_of(self._reader, sql)
+
+    def _go_on(self) -> None:
+        if self._stop.is_set():
+            raise WMAgentError("the rebuild ended before this was read")
 
 
 def row_of(connection: Connection, sql: str) -> tuple[int, ...]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from ansible_collections.dmwm.wmagent.plugins.module_utils._dbsbuffer.eligibility import (
     DONE,
@@ -37,10 +37,15 @@ def facts_of(rows: Rows, same_name: Callable[[str], str] = str) -> Facts:
             Subscription(row.dataset_id, row.subscribed, row.delete_blocks) for row in rows.subscriptions
         ),
         groups=_sorted(_groups(rows)),
-        links=lambda rows: _sorted(link for link in links if set(link) & set(rows)),
+        links=links_among(links),
         in_wmbs=_sorted(in_wmbs.items()),
         outsiders=_sorted(Outsiders(*key, files) for key, files in outsiders.items()),
     )
+
+
+def links_among(links: Collection[tuple[int, int]]) -> Callable[[Collection[int]], list[tuple[int, int]]]:
+    """These links as a part of facts: those with an end in the rows that are asked for."""
+    return lambda rows: _sorted(link for link in links if set(link) & set(rows))
 
 
 def comparable(facts: Facts) -> dict[str, list]:
